@@ -1,0 +1,51 @@
+"""edgekit takes a trained model to a device and proves that it is still good there.
+
+Every command of the command line is a public function here, loaded when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Artifact": "edgekit.artifact",
+    "Dataset": "edgekit.data",
+    "EdgekitError": "edgekit.errors",
+    "Finding": "edgekit.findings",
+    "Format": "edgekit.artifact",
+    "Recipe": "edgekit.recipe",
+    "TensorSpec": "edgekit.artifact",
+    "benchmark": "edgekit.verbs.benchmark",
+    "evaluate": "edgekit.verbs.evaluate",
+    "explain": "edgekit.findings",
+    "inspect": "edgekit.verbs.inspect",
+    "open_artifact": "edgekit.formats",
+    "open_dataset": "edgekit.data",
+    "quantize": "edgekit.verbs.quantize",
+}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+if TYPE_CHECKING:
+    from edgekit.artifact import Artifact, Format, TensorSpec
+    from edgekit.data import Dataset, open_dataset
+    from edgekit.errors import EdgekitError
+    from edgekit.findings import Finding, explain
+    from edgekit.formats import open_artifact
+    from edgekit.recipe import Recipe
+    from edgekit.verbs.benchmark import benchmark
+    from edgekit.verbs.evaluate import evaluate
+    from edgekit.verbs.inspect import inspect
+    from edgekit.verbs.quantize import quantize
+
+
+def __getattr__(name: str) -> Any:
+    # Importing numpy alone would cost half of what `edgekit --help` may take.
+    if name not in _HOME:
+        raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

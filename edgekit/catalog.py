@@ -1,0 +1,64 @@
+"""Where things are found by name: the files of an extension point, and the data shipped with the package."""
+
+import difflib
+import importlib
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from edgekit.errors import UsageError
+
+_PACKAGE = Path(__file__).parent
+
+
+def names(kind: str) -> list[str]:
+    """The extensions of one kind (``"metrics"``), sorted: every file of its folder, and every entry point.
+
+    A file whose name begins with an underscore is no extension.
+    """
+    built_in = {file.stem for file in (_PACKAGE / kind).glob("[!_]*.py")}
+    return sorted(built_in | {point.name for point in entry_points(group=f"edgekit.{kind}")})
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Import one extension: ``load("metrics", "top1")``.
+
+    Raises:
+        UsageError: There is none of this name; the nearest one is named.
+    """
+    if (_PACKAGE / kind / f"{name}.py").is_file() and not name.startswith("_"):
+        return importlib.import_module(f"edgekit.{kind}.{name}")
+    for point in entry_points(group=f"edgekit.{kind}", name=name):
+        module = point.load()
+        assert isinstance(module, ModuleType)
+        return module
+    raise unknown(kind.removesuffix("s"), name, names(kind))
+
+
+def unknown(what: str, name: str, known: list[str]) -> UsageError:
+    """The error for a name that does not exist, with the nearest one that does."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {nearest[0]}? " if nearest else ""
+    return UsageError("EK901", f"There is no {what} named {name!r}.", f"{hint}Known: {', '.join(known)}.")
+
+
+def data_folder(kind: str) -> Path:
+    """The folder of shipped data: ``targets``, ``calibration`` or ``examples``.
+
+    An installed wheel has it inside the package; in a checkout it stands at the top of the repository.
+    """
+    installed = _PACKAGE / "_data" / kind
+    return installed if installed.is_dir() else _PACKAGE.parent / kind
+
+
+def data_file(kind: str, name: str) -> Path:
+    """A TOML file by path or by name: as a path, then in ``./<kind>/``, then built in.
+
+    Raises:
+        UsageError: There is none; the nearest name is given.
+    """
+    candidates = [Path(name), Path(kind) / f"{name}.toml", data_folder(kind) / f"{name}.toml"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise unknown(f"{kind} file", name, sorted(file.stem for file in data_folder(kind).glob("*.toml")))

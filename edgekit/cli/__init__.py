@@ -1,0 +1,9 @@
+"""The command line: one file per command, found by its name. click lives here only.
+
+A file ``edgekit/cli/<name>.py`` holds ``command``, a click command made by ``@edgekit_command``. It turns
+strings into nouns, calls the public function of the same name, and returns an ``Outcome``.
+"""
+
+from edgekit.cli._group import run
+
+__all__ = ["run"]

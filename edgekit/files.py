@@ -1,0 +1,134 @@
+"""Files that appear whole or not at all, and their digests."""
+
+import errno
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgekit.errors import OutputError
+
+_CHUNK_BYTES = 1 << 20
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output before any work is done.
+
+    Raises:
+        OutputError: It exists and ``overwrite`` is not set, it is a folder, or its folder is missing
+            or cannot be written.
+    """
+    if path.is_dir():
+        raise OutputError("EK601", f"{path} is a folder.", "Give the name of a file.")
+    if path.exists() and not overwrite:
+        raise OutputError("EK602", f"{path} exists already.", "Choose another name, or add --overwrite.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OutputError("EK603", f"The folder {folder} does not exist.", f"Create it: mkdir -p {folder}")
+    try:
+        # Only an attempt tells: permissions say nothing about a read-only mount, and root may do anything.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is synced and renamed into place.
+
+    On any failure, ctrl-C included, the temporary file is removed and what was at ``path`` stays.
+
+    Raises:
+        OutputError: The disk is full or read-only.
+    """
+    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        # mkstemp makes private files; an output gets the permissions that any new file would get.
+        part.chmod(0o666 & ~_umask())
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        if error.errno in _OUTPUT_ERRNOS:
+            raise _output_error(path, error) from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with atomic_write(path) as part:
+        part.write_bytes(content)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file whole or not at all."""
+    with atomic_write(path) as part:
+        shutil.copyfile(source, part)
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file; of a folder, that of its files' names and digests in sorted order."""
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
+        return digest.hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def size_bytes(path: Path) -> int:
+    """The size of a file, or of all files below a folder."""
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size
+
+
+def gzip_bytes(path: Path) -> int:
+    """How many bytes are left after gzip -9: what an app store or an update would transfer."""
+    counter = _Counter()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    with gzip.GzipFile(fileobj=counter, mode="wb", compresslevel=9, mtime=0) as packed:  # type: ignore[call-overload]
+        for file in files:
+            with file.open("rb") as stream:
+                shutil.copyfileobj(stream, packed, _CHUNK_BYTES)
+    return counter.count
+
+
+class _Counter:
+    """A stream that keeps nothing but the number of bytes written to it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def write(self, content: bytes) -> int:
+        self.count += len(content)
+        return len(content)
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+
+_OUTPUT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return OutputError("EK604", f"The disk is full: {path} was not written.", "Free some space, or write elsewhere.")
+    return OutputError("EK605", f"{path} cannot be written: {error.strerror}.", "Choose a folder that you may write to.")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

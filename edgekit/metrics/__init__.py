@@ -1,0 +1,1 @@
+"""What is measured against labels or a reference: one file per metric."""

@@ -1,0 +1,1 @@
+"""Steps that turn one model file into another, one file each."""
