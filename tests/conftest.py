@@ -1,0 +1,118 @@
+"""What all tests share: small models built once per session, and the public models of EDGEKIT_ASSETS."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+_TESTS = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Models:
+    """The small models of ``build_models.py``; the CNN takes (n, 8, 8, 1) in 0..1 and gives 10 classes."""
+
+    folder: Path
+
+    @property
+    def keras_cnn(self) -> Path:
+        """With batch normalization and a depthwise layer, trained to about 95%."""
+        return self.folder / "cnn.keras"
+
+    @property
+    def h5_cnn(self) -> Path:
+        return self.folder / "cnn.h5"
+
+    @property
+    def h5_weights(self) -> Path:
+        """Weights alone, which is no model."""
+        return self.folder / "cnn.weights.h5"
+
+    @property
+    def saved_model_cnn(self) -> Path:
+        return self.folder / "cnn_saved_model"
+
+    @property
+    def tflite_cnn(self) -> Path:
+        """Float, batch 1, with a signature."""
+        return self.folder / "cnn.tflite"
+
+    @property
+    def tflite_cnn_no_signature(self) -> Path:
+        return self.folder / "cnn_no_signature.tflite"
+
+    @property
+    def tflite_cnn_dynamic_batch(self) -> Path:
+        return self.folder / "cnn_dynamic_batch.tflite"
+
+    @property
+    def tflite_cnn_int8(self) -> Path:
+        """Quantized, with int8 input and output."""
+        return self.folder / "cnn_int8.tflite"
+
+    @property
+    def onnx_cnn(self) -> Path:
+        """Opset 13, dynamic batch, the same weights."""
+        return self.folder / "cnn.onnx"
+
+    @property
+    def keras_two_inputs(self) -> Path:
+        """Inputs ``first``, ``second`` (n, 4); outputs ``total`` = 2 first + second, ``wide`` (n, 3)."""
+        return self.folder / "two_inputs.keras"
+
+    @property
+    def keras_recurrent(self) -> Path:
+        """An LSTM: (n, 5, 3) to (n, 2)."""
+        return self.folder / "recurrent.keras"
+
+    @property
+    def train_data(self) -> Path:
+        """1,200 handwritten digits: ``x`` (n, 8, 8, 1) in 0..1 and ``y``."""
+        return self.folder / "digits_train.npz"
+
+    @property
+    def test_data(self) -> Path:
+        """597 more digits, which no model was trained on."""
+        return self.folder / "digits_test.npz"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> Models:
+    """Every small model; building them takes about 20 seconds once per session."""
+    pytest.importorskip("h5py", reason="needs the tensorflow extra")
+    folder = tmp_path_factory.mktemp("models")
+    done = subprocess.run(
+        [sys.executable, str(_TESTS / "build_models.py"), str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Models(folder)
+
+
+@pytest.fixture(scope="session")
+def keras_cnn(models) -> Path:
+    return models.keras_cnn
+
+
+@pytest.fixture(scope="session")
+def tflite_cnn(models) -> Path:
+    return models.tflite_cnn
+
+
+@pytest.fixture(scope="session")
+def onnx_cnn(models) -> Path:
+    return models.onnx_cnn
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of public models and data; tests that need it are marked ``acceptance``."""
+    folder = Path(os.environ.get("EDGEKIT_ASSETS", _TESTS.parent.parent / "shared" / "assets"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing: set EDGEKIT_ASSETS to the public models")
+    return folder
