@@ -50,6 +50,111 @@ class Code:
 CATALOG: dict[str, Code] = {
     # 1: models
     # 2: data
+    "EK201": Code(
+        "No data there",
+        "The file, folder or spec that was named as data does not exist.",
+        "Check the path. Data are a .npz or .npy file, a folder of images, a TOML spec or FILE.py:function.",
+    ),
+    "EK202": Code(
+        "No samples",
+        "The file, folder or function exists but gives no samples.",
+        "Save samples on the first axis of x: np.savez(path, x=..., y=...).",
+    ),
+    "EK203": Code(
+        "Truncated or corrupt data",
+        "The file ends early, its checksum is wrong, or it is of another kind than .npz and .npy.",
+        "Copy the file once more, or save it with np.savez.",
+    ),
+    "EK204": Code(
+        "Pickled objects",
+        "The file holds Python objects. Opening them can run any code, so edgekit does not.",
+        "Save plain numbers: np.savez(path, x=np.stack(samples), y=np.array(labels)).",
+    ),
+    "EK205": Code(
+        "Different numbers of samples",
+        "The arrays of one file, or samples and labels, are of different lengths.",
+        "Samples lie on the first axis of every array, labels too.",
+    ),
+    "EK206": Code(
+        "Samples of the wrong shape",
+        "The samples' shape is not the one that the model takes. Nothing is reshaped unasked.",
+        "Follow the hint, or give a preprocessing contract with layout or resize.",
+    ),
+    "EK207": Code(
+        "NaN or infinite values",
+        "A sample holds values that are no numbers. One such sample spoils calibration ranges and averages.",
+        "Remove or repair the sample that the message names.",
+    ),
+    "EK208": Code(
+        "Labels out of range",
+        "A label is negative, or is no class of the model or of the contract.",
+        "Labels count from 0 in the order of the model's outputs.",
+    ),
+    "EK209": Code(
+        "An input without data",
+        "The model has an input for which the data hold no array.",
+        "Save one array per input, under the input's name; a model with one input takes x.",
+    ),
+    "EK210": Code(
+        "Too few samples",
+        "More samples were asked for than there are.",
+        "Ask for fewer, or give more data.",
+    ),
+    "EK211": Code(
+        "No labels",
+        "The metric compares predictions with labels, and the data have none.",
+        "Save the labels as y, or compare with a reference model: --reference MODEL --metric agreement.",
+    ),
+    "EK212": Code(
+        "Values of the wrong type",
+        "The data hold text, complex numbers or records, or numbers that the model's type cannot hold.",
+        "Save numbers of the model's type.",
+    ),
+    "EK213": Code(
+        "The data function failed",
+        "The user's own function could not be found or raised an exception.",
+        "Correct the function; -v shows its traceback.",
+    ),
+    "EK214": Code(
+        "An unreadable image",
+        "A file in the folder is no image, is truncated, or is unreasonably large.",
+        "Remove or replace the file.",
+    ),
+    "EK215": Code(
+        "The contract does not fit the data",
+        "A step of the preprocessing contract needs axes or channels that the samples do not have.",
+        "Correct the contract, or use another one of calibration/.",
+    ),
+    "EK216": Code(
+        "An unreadable spec file",
+        "The file is no TOML, or does not say schema = 1.",
+        "Compare it with the files in calibration/.",
+    ),
+    "EK217": Code(
+        "An unknown key in a spec file",
+        "Unknown keys are refused, since a misspelt one would change the result in silence.",
+        "Use the nearest key that the message names.",
+    ),
+    "EK218": Code(
+        "A value in a spec file does not fit",
+        "A value has the wrong type or is not one of the known choices.",
+        "Use one of the values that the message lists.",
+    ),
+    "EK219": Code(
+        "Column order",
+        "The array is stored column by column (Fortran order): samples do not lie one after the other.",
+        "Save np.ascontiguousarray(x).",
+    ),
+    "EK220": Code(
+        "Two contracts",
+        "The data spec holds a preprocessing contract, and --preprocess names another one.",
+        "Give one of them.",
+    ),
+    "EK221": Code(
+        "A spec without samples",
+        "The spec says how samples are preprocessed but not where they are.",
+        "Give data beside it: --data DATA --preprocess SPEC.",
+    ),
     # 3: quantization
     # 4: evaluation
     # 5: benchmarks
@@ -78,6 +183,11 @@ CATALOG: dict[str, Code] = {
         "The output cannot be written",
         "The folder is read-only, or its permissions forbid it.",
         "Choose a folder that you may write to.",
+    ),
+    "EK615": Code(
+        "Pillow is not installed",
+        "Folders of images are decoded and resized by Pillow, which is an extra.",
+        'Install it: pip install "edgekit[images]"',
     ),
     # 9: the command line and edgekit itself
     "EK901": Code(
