@@ -156,6 +156,21 @@ CATALOG: dict[str, Code] = {
         "Give data beside it: --data DATA --preprocess SPEC.",
     ),
     # 3: quantization
+    "EK350": Code(
+        "The .tflite file is too large to edit",
+        "Files above 2 GiB keep weights outside the flatbuffer, where edgekit does not follow them.",
+        "Split the model, or quantize it from its Keras or ONNX source.",
+    ),
+    "EK351": Code(
+        "The .tflite file is corrupt",
+        "Its identifier is missing, or its tables lead outside the file: it was cut off or damaged on the way.",
+        "Copy or export the model again, and compare its sha256 with the source's.",
+    ),
+    "EK352": Code(
+        "The .tflite file is newer than this edgekit",
+        "It uses operator options that the installed schema does not know, and which editing would lose.",
+        "Export the model with an older converter, or update edgekit.",
+    ),
     # 4: evaluation
     # 5: benchmarks
     # 6: files and environment
