@@ -25,7 +25,23 @@ _HOME = {
     "quantize": "edgekit.verbs.quantize",
 }
 
-__all__ = sorted([*_HOME, "__version__"])
+__all__ = [
+    "Artifact",
+    "Dataset",
+    "EdgekitError",
+    "Finding",
+    "Format",
+    "Recipe",
+    "TensorSpec",
+    "__version__",
+    "benchmark",
+    "evaluate",
+    "explain",
+    "inspect",
+    "open_artifact",
+    "open_dataset",
+    "quantize",
+]
 
 if TYPE_CHECKING:
     from edgekit.artifact import Artifact, Format, TensorSpec
