@@ -163,7 +163,7 @@ CATALOG: dict[str, Code] = {
     ),
     "EK351": Code(
         "The .tflite file is corrupt",
-        "Its identifier is missing, or its tables lead outside the file: it was cut off or damaged on the way.",
+        "Its identifier is missing, or its tables lead outside the file: it was cut off or damaged.",
         "Copy or export the model again, and compare its sha256 with the source's.",
     ),
     "EK352": Code(
@@ -171,8 +171,183 @@ CATALOG: dict[str, Code] = {
         "It uses operator options that the installed schema does not know, and which editing would lose.",
         "Export the model with an older converter, or update edgekit.",
     ),
+    "EK353": Code(
+        "The order of the operators is fixed",
+        "The file's metadata names operators by position, which adding or removing one would break.",
+        "Convert the model again without control dependencies.",
+    ),
+    "EK360": Code(
+        "An input or output kept its type",
+        "Only a tensor that the graph computes in integers can be given and taken as int8 or uint8; real "
+        "numbers at the border mean that the operators there run in floating point.",
+        "Quantize the model statically (recipe int8), or ask for float32 inputs and outputs.",
+    ),
     # 4: evaluation
+    "EK410": Code(
+        "The runtime cannot load the model",
+        "The file was readable, but the runtime that would execute it refused it.",
+        "Update the runtime, or convert the model again; -v shows the runtime's own words.",
+    ),
+    "EK411": Code(
+        "The runtime failed while running the model",
+        "The model loaded, but an operator failed on a sample.",
+        "Convert the model again; -v shows the runtime's own words.",
+    ),
+    "EK412": Code(
+        "No common batch axis",
+        "The first axes of the model's inputs differ, or an input is a single number.",
+        "Export the model so that the first axis of every input is the batch.",
+    ),
+    "EK413": Code(
+        "Outputs without a constant shape",
+        "An output's shape changes from sample to sample, so outputs cannot be compared or scored.",
+        "Export the model with fixed output shapes.",
+    ),
+    "EK414": Code(
+        "The runtime does not execute this format",
+        "Each runtime executes certain formats: litert .tflite, onnxruntime .onnx, tensorflow Keras and SavedModel.",
+        "Leave --runtime out, or use one that the message lists.",
+    ),
     # 5: benchmarks
+    "EK501": Code(
+        "The latencies are noisy",
+        "The middle half of the latencies spans more than 10% of the median, or one run in twenty "
+        "takes more than "
+        "1.5 times the median, or the 95% interval of the median is wider than 5% of it.",
+        "Stop other work, set the governor to performance where there is one, and measure for longer.",
+    ),
+    "EK502": Code(
+        "The processor was slowed down",
+        "The machine reports that it throttled, or the latency stepped up by 8% or more and stayed "
+        "there while no "
+        "other process was in the way: heat, an undervolted supply, or the end of a frequency boost.",
+        "Let the machine cool, improve its cooling or supply, or fix its frequency; then measure again.",
+    ),
+    "EK503": Code(
+        "The latency drifted",
+        "The level of the latency moved by 5% or more between the beginning and the end, more than "
+        "chance explains. "
+        "A median over such a series depends on when it was taken.",
+        "Stop other work and measure for longer. The ratio of models measured in one call holds "
+        "nevertheless.",
+    ),
+    "EK504": Code(
+        "Too few runs to judge the noise",
+        "Fewer than ten timed runs tell nothing about their spread.",
+        "Raise --runs or --max-seconds.",
+    ),
+    "EK505": Code(
+        "Other processes were busy",
+        "Before the first run, other processes already used a fifth of a core or more.",
+        "Stop them and measure again.",
+    ),
+    "EK506": Code(
+        "Some conditions cannot be read",
+        "Virtual machines and containers often hide temperature, governor, frequency and throttling. "
+        "They are null "
+        "in the document; a slowed processor then shows only in the latencies.",
+        "Nothing need be done. Measure on the bare machine to see them.",
+    ),
+    "EK507": Code(
+        "Warm-up did not become steady",
+        "The medians of the last three windows of at least 20 ms did not agree within 3% before the time for "
+        "warm-up was over, or fewer warm-up runs than asked for fitted in it.",
+        "Stop other work on the machine, or set the number of warm-up runs with --warmup.",
+    ),
+    "EK508": Code(
+        "Fewer runs than asked for",
+        "The time limit ended the measurement before all the runs were done. What was measured is valid.",
+        "Raise --max-seconds, or lower --runs.",
+    ),
+    "EK509": Code(
+        "Free dimensions were set to 1",
+        "The model leaves a dimension other than the batch open. Random inputs use 1 there, which is "
+        "hardly the size that the model meets in use.",
+        "Give samples of the real size with --data.",
+    ),
+    "EK510": Code(
+        "Placement is unknown",
+        "The runtime does not tell, without slowing the runs down, which operators run in which kernels.",
+        "Nothing need be done: the latency is that of the whole model.",
+    ),
+    "EK511": Code(
+        "XNNPACK took no operator",
+        "XNNPACK was on, but none of the operators or their types suit it, so all run in slower "
+        "built-in kernels.",
+        "Quantize with another recipe: 16-bit activations and some dynamic shapes are the usual causes.",
+    ),
+    "EK512": Code(
+        "Some operators run outside XNNPACK",
+        "XNNPACK took a part of the graph; the operators named run in LiteRT's built-in kernels.",
+        "Nothing need be done if they are cheap; else see edgekit inspect --ops.",
+    ),
+    "EK513": Code(
+        "Peak memory is less exact",
+        "The kernel does not let a process reset its high-water mark, so peak memory is an estimate "
+        "or unknown.",
+        "On Linux, /proc/self/clear_refs must be writable.",
+    ),
+    "EK520": Code(
+        "This format cannot be benchmarked",
+        "Keras files and SavedModels are what one trains with; devices run .tflite and .onnx files.",
+        "Convert the model first: edgekit quantize MODEL -r float16 -o model.tflite",
+    ),
+    "EK521": Code(
+        "The runtime does not fit the model",
+        "litert and tflite_runtime open .tflite files, onnxruntime opens .onnx files; XNNPACK belongs"
+        " to the former.",
+        "Leave out --runtime, or name one that opens the file.",
+    ),
+    "EK522": Code(
+        "A benchmark option is out of range",
+        "Runs and threads are at least 1, warm-up runs at least 0, and the time limit is above 0.",
+        "Correct the value.",
+    ),
+    "EK530": Code(
+        "The runtime crashed on the model",
+        "The measuring process was ended by a signal while it loaded or ran the model. edgekit itself"
+        " is unharmed.",
+        "The file may be corrupt or use what this runtime version cannot do: try another --runtime or"
+        " --no-xnnpack.",
+    ),
+    "EK531": Code(
+        "The runtime refuses the model",
+        "The runtime opened the file and rejected it, or failed when running it.",
+        "Check the file with edgekit inspect; the message is the runtime's own.",
+    ),
+    "EK532": Code(
+        "The runtime did not answer in time",
+        "Loading or a run took longer than the deadline, and the measuring process was ended.",
+        "The model may be too large for this machine, or the file is corrupt.",
+    ),
+    "EK533": Code(
+        "A runtime is missing or does not work",
+        "The package of the runtime is not installed, or cannot be imported: tflite_runtime needs "
+        "numpy below 2.",
+        "Install it with the line in the hint.",
+    ),
+    "EK534": Code(
+        "The samples do not fit the model",
+        "The runtime's own description of its inputs disagrees with the names or shapes of the samples.",
+        "Compare the data with edgekit inspect.",
+    ),
+    "EK535": Code(
+        "The measuring process broke off",
+        "Its last line, which carries a number known only to this run, did not come. Without it no "
+        "result is used: "
+        "an exit status of 0 or a closed stream does not tell that the work was finished.",
+        "Run the command again, with -v to see what the process printed.",
+    ),
+    "EK540": Code(
+        "The measurement was written by a newer edgekit",
+        "The file's schema version is higher than any that this edgekit knows.",
+        "Update edgekit.",
+    ),
+    "EK541": Code(
+        "The file is no measurement",
+        "It is not a JSON document that edgekit benchmark --save wrote, or it was cut or edited.",
+        "Measure again with --save.",
+    ),
     # 6: files and environment
     "EK601": Code(
         "The output is a folder",
@@ -203,6 +378,21 @@ CATALOG: dict[str, Code] = {
         "Pillow is not installed",
         "Folders of images are decoded and resized by Pillow, which is an extra.",
         'Install it: pip install "edgekit[images]"',
+    ),
+    "EK606": Code(
+        "Standard output cannot be written",
+        "The results could not be printed, for example because the disk that they are sent to is full.",
+        "Send them to another place.",
+    ),
+    "EK609": Code(
+        "A package is missing",
+        "A Python package that this command needs is not installed, or only in part.",
+        "Run edgekit doctor: it names what is missing and the pip line for it.",
+    ),
+    "EK616": Code(
+        "A runtime is not installed",
+        "The package that executes this model is missing, or does not work with the installed numpy.",
+        "Install it with the line that the message gives.",
     ),
     # 9: the command line and edgekit itself
     "EK901": Code(
