@@ -205,7 +205,7 @@ CATALOG: dict[str, Code] = {
     ),
     "EK414": Code(
         "The runtime does not execute this format",
-        "Each runtime executes certain formats: litert .tflite, onnxruntime .onnx, tensorflow Keras and SavedModel.",
+        "litert executes .tflite, onnxruntime .onnx, tensorflow Keras models and SavedModels.",
         "Leave --runtime out, or use one that the message lists.",
     ),
     # 5: benchmarks

@@ -4,6 +4,18 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from edgekit import flatbuffer
+from edgekit.errors import ModelError
+
+
+def check_order_is_free(tree: flatbuffer.Model) -> None:
+    """Refuse a file whose metadata speaks about operators by their position.
+
+    Raises:
+        ModelError: It has ``model_control_dependencies``.
+    """
+    if any(entry.name == b"model_control_dependencies" for entry in tree.metadata or []):
+        message = "The .tflite file fixes the order of its operators, so that none can be added or removed."
+        raise ModelError("EK353", message, "Convert the model again without control dependencies.")
 
 
 def numbers(vector: Any) -> list[int]:

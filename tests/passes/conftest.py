@@ -1,0 +1,113 @@
+"""Small .tflite files written by hand, so that their arithmetic is known."""
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from edgekit import flatbuffer
+
+
+class Made:
+    """Builds a one-subgraph model operator by operator."""
+
+    def __init__(self):
+        self.tree = schema.ModelT(version=3, operatorCodes=[], buffers=[schema.BufferT()])
+        self.graph = schema.SubGraphT(tensors=[], inputs=[], outputs=[], operators=[], name=b"main")
+        self.tree.subgraphs = [self.graph]
+
+    def tensor(self, name, dtype, shape, *, scale=None, zero_point=0, values=None, signature=None):
+        tensor = schema.TensorT(
+            name=name.encode(),
+            type=getattr(schema.TensorType, dtype.upper()),
+            shape=list(shape),
+            hasRank=True,
+        )
+        if scale is not None:
+            tensor.quantization = schema.QuantizationParametersT(scale=[scale], zeroPoint=[zero_point])
+        if values is not None:
+            tensor.buffer = len(self.tree.buffers)
+            data = np.frombuffer(np.asarray(values, dtype).tobytes(), np.uint8)
+            self.tree.buffers.append(schema.BufferT(data=data))
+        tensor.shapeSignature = None if signature is None else list(signature)
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
+
+    def operator(self, name, inputs, outputs, options=None, *, version=1):
+        self.tree.operatorCodes.append(
+            schema.OperatorCodeT(
+                deprecatedBuiltinCode=min(getattr(schema.BuiltinOperator, name), 127),
+                builtinCode=getattr(schema.BuiltinOperator, name),
+                version=version,
+            )
+        )
+        kind = (
+            0 if options is None else getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        )
+        self.graph.operators.append(
+            schema.OperatorT(
+                opcodeIndex=len(self.tree.operatorCodes) - 1,
+                inputs=list(inputs),
+                outputs=list(outputs),
+                builtinOptionsType=kind,
+                builtinOptions=options,
+            )
+        )
+
+    def signature(self, inputs, outputs, key="serving_default"):
+        def entries(names):
+            return [schema.TensorMapT(name=name.encode(), tensorIndex=index) for name, index in names.items()]
+
+        self.tree.signatureDefs = [
+            schema.SignatureDefT(
+                inputs=entries(inputs), outputs=entries(outputs), signatureKey=key.encode(), subgraphIndex=0
+            )
+        ]
+
+    def bytes(self):
+        return flatbuffer.write(self.tree)
+
+
+@pytest.fixture
+def made():
+    return Made()
+
+
+# These two keep no state, and hypothesis wants no fixture that is made for one example only.
+@pytest.fixture(scope="session")
+def quantized_sum():
+    """Makes ``sum = a + b`` and ``same = a`` in integers: two inputs, two outputs, a signature."""
+
+    def build(dtype="int8", *, version=2):
+        model = Made()
+        zero = 3 if dtype == "int8" else 0
+        a = model.tensor("a:0", dtype, (1, 4), scale=0.5, zero_point=zero)
+        b = model.tensor("b:0", dtype, (1, 4), scale=0.25, zero_point=0)
+        total = model.tensor("total:0", dtype, (1, 4), scale=1.0, zero_point=-zero)
+        flat = model.tensor("flat:0", dtype, (4,), scale=0.5, zero_point=zero)
+        shape = model.tensor("shape", "int32", (1,), values=[4])
+        model.graph.inputs, model.graph.outputs = [a, b], [total, flat]
+        model.operator("ADD", [a, b], [total], schema.AddOptionsT(potScaleInt16=False), version=version)
+        model.operator("RESHAPE", [a, shape], [flat], schema.ReshapeOptionsT())
+        model.signature({"left": a, "right": b}, {"sum": total, "same": flat})
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def run_tflite():
+    """Runs a file's bytes on arrays, in the order of its inputs, with XNNPACK or the reference kernels."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    def run(model, *inputs, reference=False):
+        kind = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
+        interpreter = Interpreter(model_content=model, experimental_op_resolver_type=kind, num_threads=1)
+        for detail, values in zip(interpreter.get_input_details(), inputs, strict=True):
+            interpreter.resize_tensor_input(detail["index"], values.shape)
+        interpreter.allocate_tensors()
+        for detail, values in zip(interpreter.get_input_details(), inputs, strict=True):
+            interpreter.set_tensor(detail["index"], values)
+        interpreter.invoke()
+        return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+    return run
