@@ -91,3 +91,35 @@ class Lineage:
 def lineage_path(path: Path) -> Path:
     """Where the lineage of ``model.tflite`` lies: ``model.tflite.json``."""
     return path.with_name(path.name + ".json")
+
+
+def align(values_for: tuple[TensorSpec, ...], wanted: tuple[TensorSpec, ...]) -> dict[str, str]:
+    """Pair the inputs (or outputs) of two versions of one model: ``{"x": "serving_default_x:0"}``.
+
+    Conversions rename tensors and may reorder them. Equal names are paired first, then tensors whose shape
+    no other has, then what is left in order.
+
+    Raises:
+        ValueError: The two have different numbers of tensors.
+    """
+    if len(values_for) != len(wanted):
+        raise ValueError(f"{len(values_for)} tensors cannot be paired with {len(wanted)}")
+    left, right = list(values_for), list(wanted)
+    pairs: dict[str, str] = {}
+
+    def pair(one: TensorSpec, other: TensorSpec) -> None:
+        pairs[one.name] = other.name
+        left.remove(one)
+        right.remove(other)
+
+    for one in tuple(left):
+        for other in tuple(right):
+            if one.name == other.name:
+                pair(one, other)
+    for one in tuple(left):
+        same = [other for other in right if other.shape[1:] == one.shape[1:]]
+        alone = sum(1 for spec in left if spec.shape[1:] == one.shape[1:]) == 1
+        if len(same) == 1 and alone:
+            pair(one, same[0])
+    pairs.update((one.name, other.name) for one, other in zip(tuple(left), tuple(right), strict=True))
+    return pairs

@@ -1,0 +1,224 @@
+"""ONNX Runtime's quantization tools, on ``.onnx`` files."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from edgekit.artifact import Format
+from edgekit.engines import Job
+from edgekit.errors import EdgekitError, ModelError
+from edgekit.findings import Finding
+from edgekit.recipe import Mode, Precision, Recipe
+from edgekit.tensor import Array
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+SOURCE_FORMATS = frozenset({Format.ONNX})
+OUTPUT_FORMAT = Format.ONNX
+
+# Per-channel QuantizeLinear came with opset 13, 4- and 16-bit integers with opset 21.
+_QDQ_OPSET = 13
+_WIDE_QDQ_OPSET = 21
+
+
+def refuses(recipe: Recipe) -> str:
+    """Why its tools cannot follow the recipe."""
+    if any(rule.precision.mode is not Mode.FLOAT32 for rule in recipe.rules):
+        return "ONNX Runtime's quantizer mixes one precision with float32 only"
+    if recipe.default.name == "dynamic_wi4_afp32":
+        return "ONNX Runtime has no dynamic quantization to 4 bits (weight_only_wi4_afp32 is MatMulNBits)"
+    if recipe.default.mode is Mode.FLOAT32:
+        return "the recipe's base is float32"
+    return ""
+
+
+def quantize(job: Job) -> list[Finding]:
+    """Quantize a float ``.onnx``.
+
+    Raises:
+        ModelError: The tools fail on this model.
+    """
+    import onnx
+
+    try:
+        with _silence(), TemporaryDirectory(prefix="edgekit-") as folder:
+            model = _prepared(job, Path(folder))
+            quantized = _QUANTIZERS[job.recipe.default.mode](model, job, Path(folder))
+            _strip(quantized)
+            onnx.save(quantized, job.output)
+    except (OSError, EdgekitError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            "EK312",
+            f"ONNX Runtime cannot quantize {job.source.path.name} by {job.recipe.name}.",
+            "Try another recipe, or keep the layer that -v names in float with --keep-float.",
+            detail=f"{type(error).__name__}: {error}",
+        ) from error
+    return []
+
+
+def _prepared(job: Job, folder: Path) -> "ModelProto":
+    """The model with a fixed batch, a recent opset, batch norms folded and shapes inferred."""
+    import onnx
+    from onnx import version_converter
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model = onnx.load(job.source.path)
+    _bind_batch(model, job.batch)
+    wanted = _WIDE_QDQ_OPSET if _is_wide(job.recipe.default) else _QDQ_OPSET
+    opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    if opset < wanted and job.recipe.default.mode is not Mode.FLOAT16:
+        model = version_converter.convert_version(model, wanted)
+    _name_nodes(model)
+    prepared = folder / "prepared.onnx"
+    # Symbolic shape inference wants sympy and fails on many graphs; ONNX's own is enough here.
+    quant_pre_process(model, prepared, skip_symbolic_shape=True)
+    return onnx.load(prepared)
+
+
+def _is_wide(precision: Precision) -> bool:
+    return precision.mode is Mode.STATIC and (precision.weight_bits, precision.activation_bits) != (8, 8)
+
+
+def _bind_batch(model: "ModelProto", batch: int | None) -> None:
+    """Give a free first dimension of every input the size of the batch."""
+    if batch is None:
+        return
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        dimensions = value.type.tensor_type.shape.dim
+        if value.name not in constants and dimensions and not dimensions[0].dim_value:
+            dimensions[0].dim_value = batch
+    for value in model.graph.output:
+        dimensions = value.type.tensor_type.shape.dim
+        if dimensions and not dimensions[0].dim_value:
+            dimensions[0].dim_value = batch
+    # Shapes further in were inferred for a free batch.
+    del model.graph.value_info[:]
+
+
+def _name_nodes(model: "ModelProto") -> None:
+    """Nodes are left out of quantization by name, so each needs one."""
+    for index, node in enumerate(model.graph.node):
+        if not node.name:
+            node.name = f"{node.op_type}_{index}"
+
+
+def _kept_float(model: "ModelProto", recipe: Recipe) -> list[str]:
+    return [
+        node.name
+        for node in model.graph.node
+        if recipe.precision_of(node.op_type, [node.name, *node.output]).mode is Mode.FLOAT32
+    ]
+
+
+def _static(model: "ModelProto", job: Job, folder: Path) -> "ModelProto":
+    """Quantize-dequantize pairs with per-channel weights; int8 activations are the portable choice."""
+    import onnx
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    precision = job.recipe.default
+    output = folder / "static.onnx"
+    quantize_static(
+        model,
+        output,
+        _Reader(job.calibration),
+        quant_format=QuantFormat.QDQ,
+        per_channel=precision.weight_bits == 8,
+        activation_type=QuantType.QInt16 if precision.activation_bits == 16 else QuantType.QInt8,
+        weight_type=QuantType.QInt4 if precision.weight_bits == 4 else QuantType.QInt8,
+        nodes_to_exclude=_kept_float(model, job.recipe),
+        extra_options={"ActivationSymmetric": precision.activation_bits == 16},
+    )
+    return onnx.load(output)
+
+
+def _dynamic(model: "ModelProto", job: Job, folder: Path) -> "ModelProto":
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    output = folder / "dynamic.onnx"
+    quantize_dynamic(
+        model,
+        output,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=_kept_float(model, job.recipe),
+    )
+    return onnx.load(output)
+
+
+def _weight_only(model: "ModelProto", job: Job, folder: Path) -> "ModelProto":
+    """Blockwise integers for the constant side of matrix products (the operator MatMulNBits)."""
+    del folder
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    quantizer = MatMulNBitsQuantizer(
+        model,
+        bits=job.recipe.default.weight_bits,
+        block_size=32,
+        is_symmetric=True,
+        nodes_to_exclude=_kept_float(model, job.recipe),
+    )
+    quantizer.process()
+    return quantizer.model.model
+
+
+def _float16(model: "ModelProto", job: Job, folder: Path) -> "ModelProto":
+    del folder
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    return convert_float_to_float16(model, keep_io_types=True, node_block_list=_kept_float(model, job.recipe))
+
+
+_QUANTIZERS = {
+    Mode.STATIC: _static,
+    Mode.DYNAMIC: _dynamic,
+    Mode.WEIGHT_ONLY: _weight_only,
+    Mode.FLOAT16: _float16,
+}
+
+
+class _Reader:
+    """Hands calibration samples to ONNX Runtime one at a time."""
+
+    def __init__(self, calibration: Mapping[str, Array]) -> None:
+        self._samples = self._each(calibration)
+
+    @staticmethod
+    def _each(calibration: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+        for index in range(len(next(iter(calibration.values())))):
+            yield {name: values[index : index + 1] for name, values in calibration.items()}
+
+    def get_next(self) -> dict[str, Array] | None:
+        """The next sample, None after the last."""
+        return next(self._samples, None)
+
+
+def _strip(model: "ModelProto") -> None:
+    """Drop what no runtime reads: inferred shapes and comments."""
+    del model.graph.value_info[:]
+    model.doc_string = model.graph.doc_string = ""
+    for node in model.graph.node:
+        node.doc_string = ""
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the tools' advice about pre-processing, which has been followed, off the terminal."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

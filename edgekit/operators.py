@@ -1,0 +1,185 @@
+"""The operators of a ``.tflite`` or ``.onnx`` file, in one vocabulary for both."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgekit import flatbuffer
+from edgekit.artifact import Format
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+# These move values between number formats; what matters is the operators between them.
+CONVERSIONS = frozenset(
+    {"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Cast", "CAST", "Constant"}
+)
+
+_FLOATS = frozenset({"float32", "float16", "float64", "bfloat16"})
+_NARROW = frozenset({"int2", "int4", "uint4", "int8", "uint8"})
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What an operator reads or writes. ``dtype`` is how the values are stored: ``"int8"``.
+
+    In ONNX a tensor that goes through QuantizeLinear or DequantizeLinear counts as its integers.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    is_constant: bool = False
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator: ``Operator("CONV_2D", ("model/conv1/Relu",), inputs, outputs)``."""
+
+    kind: str
+    names: tuple[str, ...]
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+
+    @property
+    def weights(self) -> tuple[Operand, ...]:
+        """Constant inputs of rank two and more: weights, not biases, shapes or scalars."""
+        return tuple(o for o in self.inputs if o.is_constant and len(o.shape) >= 2)
+
+    @property
+    def activations(self) -> tuple[Operand, ...]:
+        """What depends on the model's inputs."""
+        return tuple(operand for operand in (*self.inputs, *self.outputs) if not operand.is_constant)
+
+    @property
+    def has_integer_weights(self) -> bool:
+        """Whether its weights are stored in eight bits or fewer."""
+        return any(operand.dtype in _NARROW for operand in self.weights)
+
+    @property
+    def has_float_weights(self) -> bool:
+        """Whether its weights are stored as float32."""
+        return any(operand.dtype == "float32" for operand in self.weights)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it computes on real numbers alone: float activations and no integer weights."""
+        return any(operand.dtype in _FLOATS for operand in self.activations) and not self.has_integer_weights
+
+    @property
+    def is_conversion(self) -> bool:
+        """Whether it only moves values between number formats."""
+        return self.kind in CONVERSIONS
+
+
+def operators(path: Path, format: Format) -> tuple[Operator, ...]:  # noqa: A002 - the noun's name
+    """List a file's operators in the order in which they run; of a ``.tflite``, those of the first graph.
+
+    Raises:
+        ModelError: The file is unreadable.
+        ValueError: The format is neither TFLite nor ONNX.
+    """
+    if format is Format.TFLITE:
+        return tuple(_tflite_operators(flatbuffer.read(path.read_bytes())))
+    if format is Format.ONNX:
+        return tuple(_onnx_operators(path))
+    raise ValueError(f"{format} has no list of operators before it is converted")
+
+
+def _tflite_operators(model: Any) -> Iterable[Operator]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    dtypes = {
+        value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")
+    }
+    graph = model.subgraphs[0]
+
+    def operand(index: int) -> Operand:
+        tensor = graph.tensors[index]
+        data = model.buffers[tensor.buffer].data
+        size = 0 if data is None else len(data)
+        shape = tuple(int(n) for n in (tensor.shape if tensor.shape is not None else ()))
+        name = (tensor.name or b"").decode(errors="replace")
+        return Operand(name, shape, dtypes[tensor.type], size > 0, size)
+
+    for entry in graph.operators:
+        code = model.operatorCodes[entry.opcodeIndex]
+        # Codes up to 127 stood in a byte at first; newer files may fill either field.
+        kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        if kind == "CUSTOM" and code.customCode:
+            kind = code.customCode.decode(errors="replace")
+        inputs = tuple(operand(index) for index in entry.inputs if index >= 0)
+        outputs = tuple(operand(index) for index in entry.outputs)
+        yield Operator(kind, tuple(o.name for o in outputs), inputs, outputs)
+
+
+def _onnx_operators(path: Path) -> Iterable[Operator]:
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    values = _onnx_values(model)
+    stored = _integer_twins(model.graph, values)
+    for node in model.graph.node:
+        inputs = tuple(stored.get(name) or values[name] for name in node.input if name in values)
+        outputs = tuple(stored.get(name) or values[name] for name in node.output if name in values)
+        yield Operator(node.op_type, (node.name, *node.output), inputs, outputs)
+
+
+def _onnx_values(model: "ModelProto") -> dict[str, Operand]:
+    """Every tensor that shape inference knows; constants with their sizes."""
+    import onnx
+    from onnx import helper
+
+    graph = onnx.shape_inference.infer_shapes(model).graph
+
+    def dtype(code: int) -> str:
+        if code == onnx.TensorProto.INT4:
+            return "int4"
+        return "unknown" if code == 0 else str(np.dtype(helper.tensor_dtype_to_np_dtype(code)))
+
+    found: dict[str, Operand] = {}
+    for name in (name for node in graph.node for name in (*node.input, *node.output) if name):
+        found[name] = Operand(name, (), "unknown")
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        tensor = value.type.tensor_type
+        shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+        found[value.name] = Operand(value.name, shape, dtype(tensor.elem_type))
+    for constant in graph.initializer:
+        size = constant.ByteSize()
+        found[constant.name] = Operand(
+            constant.name, tuple(constant.dims), dtype(constant.data_type), True, size
+        )
+    return found
+
+
+def _integer_twins(graph: "GraphProto", values: Mapping[str, Operand]) -> dict[str, Operand]:
+    """Tensors behind DequantizeLinear or before QuantizeLinear, as the integers that are stored."""
+    twins: dict[str, Operand] = {}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in values:
+            integers = values[node.input[0]]
+            shape = integers.shape or values[node.output[0]].shape
+            twins[node.output[0]] = Operand(
+                node.output[0],
+                shape,
+                _known(integers, node, values),
+                integers.is_constant,
+                integers.size_bytes,
+            )
+        elif node.op_type == "QuantizeLinear" and node.output[0] in values:
+            real, integers = values[node.input[0]], values[node.output[0]]
+            if not real.is_constant:
+                twins[node.input[0]] = Operand(node.input[0], real.shape, _known(integers, node, values))
+    return twins
+
+
+def _known(integers: Operand, node: "NodeProto", values: Mapping[str, Operand]) -> str:
+    """The integer type, from the zero point where shape inference does not reach."""
+    if integers.dtype != "unknown" or len(node.input) < 3:
+        return integers.dtype
+    return values[node.input[2]].dtype

@@ -1,0 +1,93 @@
+"""What a quantization will do, worked out before anything is done: this is what ``--dry-run`` prints."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgekit.artifact import Format
+from edgekit.catalog import names
+from edgekit.engines import engine
+from edgekit.errors import UsageError
+from edgekit.recipe import Recipe
+
+# What a float .tflite needs before an engine reads it, and a quantized one before a user gets it.
+_BEFORE_TFLITE = ("fix_batch", "add_signature")
+_AFTER_TFLITE = ("set_io", "compact")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way from the source to the output: ``("export_tflite", "fix_batch", ..., "compact")``."""
+
+    engine: str
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The candidates that will be tried, and why the other engines are not among them."""
+
+    source_format: Format
+    output_format: Format
+    recipe: Recipe
+    candidates: tuple[Candidate, ...]
+    refused: Mapping[str, str]
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as it stands in JSON documents."""
+        return {
+            "source_format": self.source_format.value,
+            "output_format": self.output_format.value,
+            "recipe": self.recipe.describe(),
+            "candidates": [{"engine": c.engine, "steps": list(c.steps)} for c in self.candidates],
+            "refused": dict(self.refused),
+        }
+
+
+def plan_quantization(source: Format, output: Format, recipe: Recipe, *, engine_name: str = "auto") -> Plan:
+    """Which engines can make ``output`` out of ``source`` by ``recipe``, and by which steps.
+
+    Raises:
+        UsageError: None can, or the one that was asked for cannot.
+    """
+    if recipe.default.name == "float32" and not recipe.rules:
+        raise UsageError("EK905", "The recipe float32 changes nothing.", "Choose one that quantizes: int8.")
+    wanted = names("engines") if engine_name == "auto" else [engine_name.replace("-", "_")]
+    candidates, refused = [], {}
+    for name in wanted:
+        steps, reason = _steps(name, source, output, recipe)
+        if reason:
+            refused[name] = reason
+        else:
+            candidates.append(Candidate(name, steps))
+    if not candidates:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise UsageError(
+            "EK905", f"No engine makes {output} out of {source} by {recipe.name}.", f"{reasons}."
+        )
+    return Plan(source, output, recipe, tuple(candidates), refused)
+
+
+def _steps(name: str, source: Format, output: Format, recipe: Recipe) -> tuple[tuple[str, ...], str]:
+    """The steps with this engine, or the reason why there are none."""
+    chosen = engine(name)
+    if chosen.OUTPUT_FORMAT is not output:
+        return (), f"it writes {chosen.OUTPUT_FORMAT}, not {output}"
+    route = _route(source, chosen.SOURCE_FORMATS)
+    if route is None:
+        return (), f"it reads {' and '.join(sorted(chosen.SOURCE_FORMATS))}, not {source}"
+    reason = chosen.refuses(recipe)
+    before = _BEFORE_TFLITE if Format.TFLITE in chosen.SOURCE_FORMATS else ()
+    after = _AFTER_TFLITE if output is Format.TFLITE else ()
+    return (*route, *before, "quantize", *after), reason
+
+
+def _route(source: Format, accepted: frozenset[Format]) -> tuple[str, ...] | None:
+    """The conversion that leads from the source's format to one that the engine reads."""
+    if source in accepted:
+        return ()
+    if Format.TFLITE in accepted and source in {Format.KERAS, Format.SAVED_MODEL}:
+        return ("export_tflite",)
+    if Format.ONNX in accepted:
+        return ("export_onnx",)
+    return None

@@ -1,0 +1,189 @@
+"""Reads a produced file back: does it run, how far is it from the float model, what stayed float."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from edgekit.artifact import Artifact, Format, align
+from edgekit.errors import ModelError
+from edgekit.findings import Finding
+from edgekit.operators import Operator, operators
+from edgekit.recipe import Mode, Recipe
+from edgekit.runtimes import open_session
+from edgekit.tensor import Array, Difference, difference
+
+# Below this the largest error of the outputs is a third of their size.
+_LOW_SNR_DB = 10.0
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The float model's outputs for some inputs, by name: what a candidate is compared with."""
+
+    source: Artifact
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+
+    @classmethod
+    def of(cls, source: Artifact, inputs: Mapping[str, Array]) -> Self:
+        """Run the float model.
+
+        Raises:
+            ModelError: It cannot be run, or gives NaN or infinity.
+        """
+        outputs = _run(source, inputs)
+        for name, values in outputs.items():
+            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+                raise ModelError(
+                    "EK330",
+                    f"The float model {source.path.name} gives NaN or infinity in its output {name}.",
+                    "Check the model and the samples: quantization cannot mend that.",
+                )
+        return cls(source, inputs, outputs)
+
+
+@dataclass(frozen=True)
+class ReadBack:
+    """What reading a file back told.
+
+    ``differences`` are by output name. ``operators`` are in the order in which they run, and
+    ``stayed_float`` are those that the recipe meant to quantize.
+    """
+
+    differences: Mapping[str, Difference]
+    operators: tuple[Operator, ...]
+    stayed_float: tuple[Operator, ...]
+    samples: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def snr_db(self) -> float:
+        """The SNR of the worst output in dB."""
+        return min((d.snr_db for d in self.differences.values()), default=math.inf)
+
+    def describe(self) -> dict[str, Any]:
+        """The comparison as it stands in JSON documents."""
+        outputs = [
+            {"name": name, "snr_db": d.snr_db, "max_abs_difference": d.max_abs}
+            for name, d in self.differences.items()
+        ]
+        return {"samples": self.samples, "snr_db": self.snr_db, "outputs": outputs}
+
+    def describe_operators(self) -> dict[str, Any]:
+        """The operators as they stand in JSON documents; conversions between number formats do not count."""
+        counted = [operator for operator in self.operators if not operator.is_conversion]
+        floats = [operator for operator in counted if operator.is_float]
+        return {
+            "total": len(counted),
+            "quantized": len(counted) - len(floats),
+            "float": len(floats),
+            "float_ops": [{"op": operator.kind, "name": operator.names[-1]} for operator in floats],
+        }
+
+
+def read_back(
+    artifact: Artifact, reference: Reference, recipe: Recipe, *, named: Path | None = None
+) -> ReadBack:
+    """Load a file in its runtime, run it, and compare it with the float model.
+
+    Args:
+        artifact: The produced file.
+        reference: The float model's inputs and outputs.
+        recipe: What the file should be.
+        named: The same model with the names of its inner tensors, where ``artifact`` has lost them.
+
+    Raises:
+        ModelError: The file does not load or run, or its outputs have nothing to do with the float model's.
+    """
+    inputs = align(reference.source.inputs, artifact.inputs)
+    measured = _run(artifact, {inputs[name]: values for name, values in reference.inputs.items()})
+    outputs = align(reference.source.outputs, artifact.outputs)
+    differences = {
+        name: difference(reference.outputs[name].reshape(measured[twin].shape), measured[twin])
+        for name, twin in outputs.items()
+    }
+    found = operators(named or artifact.path, artifact.format)
+    stayed = tuple(operator for operator in found if _stayed_float(operator, recipe))
+    count = len(next(iter(reference.inputs.values())))
+    partial = ReadBack(differences, found, stayed, count, ())
+    _refuse_garbage(artifact, partial)
+    return ReadBack(differences, found, stayed, count, tuple(_findings(artifact, reference, partial)))
+
+
+def _run(artifact: Artifact, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    session = open_session(artifact)
+    try:
+        return session.run(inputs)
+    finally:
+        session.close()
+
+
+def _stayed_float(operator: Operator, recipe: Recipe) -> bool:
+    """Whether the recipe meant to quantize an operator that is still float."""
+    mode = recipe.precision_of(operator.kind, operator.names).mode
+    if operator.is_conversion or mode is Mode.FLOAT32:
+        return False
+    return operator.is_float if mode is Mode.STATIC else operator.has_float_weights
+
+
+def _refuse_garbage(artifact: Artifact, read: ReadBack) -> None:
+    if read.snr_db > 0:
+        return
+    raise ModelError(
+        "EK331",
+        f"The quantized outputs have nothing to do with the float model's (SNR {read.snr_db:.1f} dB).",
+        "Check the calibration data against what the model expects, or use a recipe with more bits.",
+        detail=f"{artifact.path.name}: {dict(read.differences)}",
+    )
+
+
+def _findings(artifact: Artifact, reference: Reference, read: ReadBack) -> Iterator[Finding]:
+    if read.stayed_float:
+        yield Finding(
+            "EK301",
+            f"{len(read.stayed_float)} operators stayed float: {_list(read.stayed_float)}.",
+            "Accelerators of integers cannot run them; `edgekit inspect --ops` shows where they are.",
+        )
+    if artifact.size_bytes >= reference.source.size_bytes and artifact.format is reference.source.format:
+        yield Finding(
+            "EK302",
+            f"The file is no smaller: {artifact.size_bytes:,} bytes, {reference.source.size_bytes:,} before.",
+            "The recipe has nothing to quantize here; for convolutions use int8 or float16.",
+        )
+    if read.snr_db < _LOW_SNR_DB:
+        yield Finding(
+            "EK304",
+            f"Outputs are far from the float model's: SNR {read.snr_db:.1f} dB over {read.samples} samples.",
+            "Measure the accuracy with --evaluate DATA before using this file.",
+        )
+    yield from _slow_kernels(artifact, read)
+
+
+def _slow_kernels(artifact: Artifact, read: ReadBack) -> Iterator[Finding]:
+    """Operators that no fast kernel takes, by what was measured."""
+    slow = [o for o in read.operators if not o.is_conversion and _is_slow(o, artifact.format)]
+    if slow:
+        yield Finding(
+            "EK303",
+            f"{len(slow)} operators run outside the fast kernels: {_list(slow)}.",
+            "Expect them to be slower than in float; compare with `edgekit benchmark`.",
+        )
+
+
+def _is_slow(operator: Operator, format: Format) -> bool:  # noqa: A002
+    if format is Format.ONNX:
+        return operator.kind == "ConvInteger"
+    has_int16 = any(operand.dtype == "int16" for operand in operator.activations)
+    has_int4 = any(operand.dtype in {"int4", "int2"} for operand in operator.weights)
+    return has_int16 or (has_int4 and "CONV" in operator.kind)
+
+
+def _list(found: "tuple[Operator, ...] | list[Operator]") -> str:
+    names = [f"{operator.kind} {operator.names[-1]}".strip() for operator in found[:_NAMED]]
+    more = len(found) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")

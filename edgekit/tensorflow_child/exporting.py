@@ -1,0 +1,149 @@
+"""Writes a loaded model as .tflite or .onnx, always through one signature with the model's own names."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf  # noqa: TID253
+
+from edgekit.tensorflow_child.loading import Loaded
+
+_OPSET = 17
+_MOST_STEPS = 64
+
+
+class UnusableError(Exception):
+    """The converter was content, but the file that it wrote does not run."""
+
+
+def export_tflite(loaded: Loaded, options: dict[str, Any], output: Path) -> None:
+    """Convert with TensorFlow's converter; ``options`` are those of ``TFLiteExport``, arrays by path."""
+    integer = options["optimize"] in ("int8", "int16x8")
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder, _unrolled(loaded, wanted=integer):
+        _write_signature(loaded.concrete(options["batch"]), loaded, folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
+        _configure(converter, options)
+        content = converter.convert()
+    _try(content)
+    output.write_bytes(content)
+
+
+def recurrent_layers(loaded: Loaded) -> list[Any]:
+    """The layers of a Keras 3 model that loop over at most 64 steps and are not yet unrolled."""
+    if loaded.loader != "keras":
+        return []
+    import keras
+
+    layers = [layer for layer in loaded.model._flatten_layers() if isinstance(layer, keras.layers.RNN)]
+    return [
+        layer
+        for layer in layers
+        if not layer.unroll and (layer.input.shape[1] or _MOST_STEPS + 1) <= _MOST_STEPS
+    ]
+
+
+@contextmanager
+def _unrolled(loaded: Loaded, *, wanted: bool) -> Iterator[None]:
+    """Write short recurrences out step by step: the converter cannot calibrate inside a loop, and crashes."""
+    layers = recurrent_layers(loaded) if wanted else []
+    for layer in layers:
+        layer.unroll = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.unroll = False
+
+
+def _write_signature(concrete: Any, loaded: Loaded, folder: str) -> None:
+    # TensorFlow sees no variables in a Keras 3 model and would export it without weights and without a word:
+    # those that the traced function captured are held by hand.
+    module = tf.Module()
+    module.held = list(concrete.variables)
+    try:
+        tf.saved_model.save(module, folder, signatures={"serving_default": concrete})
+    except AssertionError:
+        module.model = loaded.model  # lookup tables and the like are no variables
+        tf.saved_model.save(module, folder, signatures={"serving_default": concrete})
+
+
+def _configure(converter: Any, options: dict[str, Any]) -> None:
+    optimize = options["optimize"]
+    if optimize == "none":
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter._experimental_disable_per_channel = not options["per_channel"]
+    if optimize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if optimize in ("int8", "int16x8"):
+        samples = dict(np.load(options["calibration"], allow_pickle=False))
+        converter.representative_dataset = lambda: _one_by_one(samples, options["batch"] or 1)
+        integer = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+        if optimize == "int16x8":
+            integer = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        converter.target_spec.supported_ops = [integer]
+        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(options["io"])
+
+
+def _one_by_one(samples: dict[str, Any], batch: int) -> Iterator[dict[str, Any]]:
+    """The calibration samples, in batches of the exported size; a last incomplete batch is left out."""
+    count = min(len(array) for array in samples.values())
+    for first in range(0, count - batch + 1, batch):
+        yield {name: array[first : first + batch] for name, array in samples.items()}
+
+
+def _try(content: bytes) -> None:
+    """Run the new file once on zeros: some conversions succeed and give what no interpreter takes."""
+    try:
+        interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+        for detail in interpreter.get_input_details():
+            interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+        interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        raise UnusableError(str(error)) from error
+
+
+def export_onnx(loaded: Loaded, batch: int | None, output: Path) -> None:
+    """Convert with tf2onnx; inputs and outputs keep their names."""
+    import tf2onnx
+
+    traced = tf.function(loaded.call, autograph=False)
+    tf2onnx.convert.from_function(traced, loaded.signature(batch), opset=_OPSET, output_path=str(output))
+
+
+def tflite_to_onnx(path: Path, output: Path) -> None:
+    """Convert a .tflite file with tf2onnx, and give the result the names of the file's signature."""
+    import tf2onnx
+
+    model, _tensors = tf2onnx.convert.from_tflite(str(path), opset=_OPSET)
+    _rename(model.graph, _signature_names(path))
+    output.write_bytes(model.SerializeToString())
+
+
+def _signature_names(path: Path) -> dict[str, str]:
+    """The names of a signature by the names of its tensors: ``{"serving_default_image:0": "image"}``."""
+    interpreter = tf.lite.Interpreter(str(path))
+    details = [*interpreter.get_input_details(), *interpreter.get_output_details()]
+    tensors = {detail["index"]: detail["name"] for detail in details}
+    signatures = list(interpreter._get_full_signature_list().values())
+    if not signatures:
+        return {}
+    ends = {**signatures[0]["inputs"], **signatures[0]["outputs"]}
+    return {tensors[index]: name for name, index in ends.items() if index in tensors}
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    # A tensor inside that already has one of the new names makes way.
+    names = {new: f"{new}__inner" for new in names.values()} | names
+    for value in [*graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                _rename(inner, names)

@@ -1,0 +1,293 @@
+"""Quantize a model, and prove that it is still good."""
+
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from edgekit import files
+from edgekit.artifact import Artifact, Format, Lineage, lineage_path
+from edgekit.calibration import Samples, draw, random_samples
+from edgekit.data import Dataset, open_dataset
+from edgekit.errors import EdgekitError, ModelError, UsageError
+from edgekit.findings import Finding, Level
+from edgekit.formats import open_artifact
+from edgekit.passes.set_io import IOType
+from edgekit.pipeline import Produced, Settings, run
+from edgekit.plan import Plan, plan_quantization
+from edgekit.readback import ReadBack, Reference, read_back
+from edgekit.recipe import Mode, Recipe
+
+Progress = Callable[[int, int], None]
+
+# Candidates this close in SNR are equally near to the float model: the smaller file is kept.
+_EQUALLY_NEAR_DB = 0.5
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of one engine: a file and how near it is, or why there is none."""
+
+    engine: str
+    read_back: ReadBack | None
+    size_bytes: int | None
+    error: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """The attempt as it stands in the JSON document."""
+        snr = None if self.read_back is None else self.read_back.snr_db
+        return {"engine": self.engine, "snr_db": snr, "size_bytes": self.size_bytes, "error": self.error}
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The result: the file, what it was made from and how, and how far it is from the float model."""
+
+    artifact: Artifact
+    source: Artifact
+    recipe: Recipe
+    engine: str
+    read_back: ReadBack
+    attempts: tuple[Attempt, ...]
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    def describe(self) -> dict[str, Any]:
+        """The result as it stands in the JSON document."""
+        return {
+            "artifact": self.artifact.describe(),
+            "source": self.source.describe(),
+            "recipe": self.recipe.name,
+            "engine": self.engine,
+            "ops": self.read_back.describe_operators(),
+            "read_back": self.read_back.describe(),
+            "attempts": [attempt.describe() for attempt in self.attempts],
+            "lineage": str(lineage_path(self.artifact.path)),
+            "seconds": self.seconds,
+        }
+
+
+def quantize(  # noqa: PLR0913 - one keyword for each of the command's options, which users name one by one
+    model: str | Path,
+    output: str | Path,
+    *,
+    recipe: str | Recipe = "int8",
+    calibration: str | Path | Dataset | None = None,
+    preprocess: str | None = None,
+    calibration_samples: int | None = None,
+    format: str | None = None,  # noqa: A002 - the option's name
+    engine: str = "auto",
+    io: IOType = "float32",
+    batch: int | None = 1,
+    keep_float: Sequence[str] = (),
+    keep_names: bool = False,
+    overwrite: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Quantized:
+    """Quantize a model file after training, and read the result back.
+
+    Args:
+        model: A Keras, SavedModel, TFLite or ONNX model.
+        output: The file to write; its suffix says the format where ``format`` does not.
+        recipe: A recipe's name, alias or TOML file: ``"static_wi8_ai8"``, ``"int8"``.
+        calibration: Data; needed by recipes with static ranges, used by the others to compare outputs.
+        preprocess: The preprocessing contract of the calibration data.
+        calibration_samples: How many samples calibrate; None for 256 or what there is.
+        format: ``"tflite"`` or ``"onnx"``.
+        engine: An engine's name; ``"auto"`` tries all that apply and keeps the nearest to the float model.
+        io: Type of quantized inputs and outputs in a ``.tflite``: ``"float32"``, ``"int8"`` or ``"uint8"``.
+        batch: Size of the batch axis in the file, None for a free one.
+        keep_float: Regular expressions; layers whose tensor names match stay float32.
+        keep_names: Keep the names of inner tensors.
+        overwrite: Replace ``output`` where it exists.
+        seed: Chooses the samples.
+        progress: Called with the number of steps done and of all steps.
+
+    Returns:
+        What was written, how near it is to the float model, and what became of each engine.
+
+    Raises:
+        UsageError: The recipe, the engine or the output does not fit.
+        ModelError: The model cannot be read or quantized, or what came out has nothing to do with it.
+        DataError: The calibration data cannot be used.
+        DependencyError: The way to the output needs TensorFlow.
+    """
+    started, path = time.perf_counter(), Path(output)
+    files.check_output(path, overwrite=overwrite)
+    source = open_artifact(Path(model))
+    plan = plan_quantize(
+        source.format, path, recipe=recipe, format=format, engine=engine, keep_float=keep_float
+    )
+    _check_io(plan, io)
+    dataset = _dataset(plan.recipe, calibration, preprocess)
+    samples, findings = _samples(source, dataset, calibration_samples, seed)
+    settings = Settings(plan.recipe, samples.calibration, io, batch, keep_names)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        reference = Reference.of(source, samples.held_back)
+        (produced, read), attempts = _best(plan, reference, settings, Path(folder), progress)
+        files.copy_file(produced.artifact.path, path)
+    artifact = replace(produced.artifact, path=path)
+    lineage = _lineage(source, produced, settings, samples, seed)
+    files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
+    findings += [*_losers(attempts), *produced.findings, *read.findings]
+    return Quantized(
+        artifact=artifact,
+        source=source,
+        recipe=plan.recipe,
+        engine=produced.engine,
+        read_back=read,
+        attempts=tuple(attempts),
+        findings=tuple(dict.fromkeys(findings)),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def plan_quantize(
+    source: Format,
+    output: Path,
+    *,
+    recipe: str | Recipe = "int8",
+    format: str | None = None,  # noqa: A002 - the option's name
+    engine: str = "auto",
+    keep_float: Sequence[str] = (),
+) -> Plan:
+    """What ``quantize`` would do with a model of this format; does nothing.
+
+    Raises:
+        UsageError: The recipe, the engine or the output does not fit.
+    """
+    loaded = Recipe.load(recipe) if isinstance(recipe, str) else recipe
+    return plan_quantization(
+        source, _output_format(output, format), loaded.keeping_float(keep_float), engine_name=engine
+    )
+
+
+def _output_format(path: Path, format_name: str | None) -> Format:
+    named = {"tflite": Format.TFLITE, "onnx": Format.ONNX}
+    found = named.get(format_name or path.suffix.lstrip(".").lower())
+    if found is None:
+        raise UsageError(
+            "EK906",
+            f"{path.name} does not say which format to write.",
+            "End its name with .tflite or .onnx, or add --format.",
+        )
+    return found
+
+
+def _check_io(plan: Plan, io: IOType) -> None:
+    if io == "float32":
+        return
+    precision = plan.recipe.default
+    if plan.output_format is not Format.TFLITE or precision.mode is not Mode.STATIC:
+        raise UsageError(
+            "EK907",
+            f"--io {io} needs .tflite and a static recipe, not {plan.output_format} and {precision.name}.",
+            "Leave --io at float32, or use -r int8 and a .tflite output.",
+        )
+
+
+def _dataset(
+    recipe: Recipe, calibration: str | Path | Dataset | None, preprocess: str | None
+) -> Dataset | None:
+    if calibration is None:
+        if recipe.needs_calibration:
+            raise UsageError(
+                "EK908",
+                f"The recipe {recipe.name} needs calibration data.",
+                "Add --calibration DATA (100 to 500 samples), or use -r dynamic, which needs none.",
+            )
+        return None
+    return (
+        calibration if isinstance(calibration, Dataset) else open_dataset(calibration, preprocess=preprocess)
+    )
+
+
+def _samples(
+    source: Artifact, dataset: Dataset | None, count: int | None, seed: int
+) -> tuple[Samples, list[Finding]]:
+    if dataset is not None:
+        return draw(dataset, source.inputs, count=count, seed=seed)
+    message = "Outputs were compared on random inputs, because no data was given."
+    hint = "Add --calibration DATA to compare them on real samples."
+    return random_samples(source.inputs, seed=seed), [Finding("EK320", message, hint, Level.NOTE)]
+
+
+def _best(
+    plan: Plan, reference: Reference, settings: Settings, folder: Path, progress: Progress | None
+) -> tuple[tuple[Produced, ReadBack], list[Attempt]]:
+    """Try every candidate, and keep the one whose outputs are nearest to the float model's."""
+    made: list[tuple[Produced, ReadBack]] = []
+    attempts: list[Attempt] = []
+    errors: list[EdgekitError] = []
+    for index, candidate in enumerate(plan.candidates):
+        if progress:
+            progress(index, len(plan.candidates))
+        try:
+            produced = run(candidate, reference.source, settings, folder)
+            read = read_back(produced.artifact, reference, plan.recipe, named=produced.named)
+        except ModelError as error:
+            errors.append(error)
+            attempts.append(Attempt(candidate.engine, None, None, error.message))
+            continue
+        made.append((produced, read))
+        attempts.append(Attempt(candidate.engine, read, produced.artifact.size_bytes))
+    if not made:
+        raise errors[0]
+    nearest = max(read.snr_db for _, read in made)
+    near = [pair for pair in made if pair[1].snr_db >= nearest - _EQUALLY_NEAR_DB]
+    return min(near, key=lambda pair: pair[0].artifact.size_bytes), attempts
+
+
+def _losers(attempts: Sequence[Attempt]) -> list[Finding]:
+    """An engine that failed while another did the work is worth a word."""
+    return [
+        Finding("EK321", f"Engine {attempt.engine} failed: {attempt.error}", level=Level.NOTE)
+        for attempt in attempts
+        if attempt.error
+    ]
+
+
+def _lineage(
+    source: Artifact, produced: Produced, settings: Settings, samples: Samples, seed: int
+) -> Lineage:
+    return Lineage(
+        source_path=source.path.name,
+        source_sha256=source.sha256,
+        recipe=settings.recipe.name,
+        engine=produced.engine,
+        seed=seed,
+        versions=_versions(),
+        calibration=samples.source,
+        preprocessing=samples.preprocessing,
+        options={"io": settings.io, "batch": settings.batch, "recipe": settings.recipe.describe()},
+    )
+
+
+def _versions() -> Mapping[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+_PACKAGES = (
+    "edgekit",
+    "numpy",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "onnx",
+    "onnxruntime",
+    "tensorflow",
+    "keras",
+    "tf-keras",
+    "tf2onnx",
+)
