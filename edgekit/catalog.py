@@ -1,12 +1,16 @@
 """Where things are found by name: the files of an extension point, and the data shipped with the package."""
 
-import difflib
 import importlib
-from importlib.metadata import entry_points
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from edgekit.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _PACKAGE = Path(__file__).parent
 
@@ -17,7 +21,7 @@ def names(kind: str) -> list[str]:
     A file whose name begins with an underscore is no extension.
     """
     built_in = {file.stem for file in (_PACKAGE / kind).glob("[!_]*.py")}
-    return sorted(built_in | {point.name for point in entry_points(group=f"edgekit.{kind}")})
+    return sorted(built_in | {point.name for point in _plugins(kind)})
 
 
 def load(kind: str, name: str) -> ModuleType:
@@ -28,15 +32,33 @@ def load(kind: str, name: str) -> ModuleType:
     """
     if (_PACKAGE / kind / f"{name}.py").is_file() and not name.startswith("_"):
         return importlib.import_module(f"edgekit.{kind}.{name}")
-    for point in entry_points(group=f"edgekit.{kind}", name=name):
-        module = point.load()
-        assert isinstance(module, ModuleType)
-        return module
+    for point in _plugins(kind):
+        if point.name == name:
+            module: ModuleType = point.load()
+            return module
     raise unknown(kind.removesuffix("s"), name, names(kind))
+
+
+def _plugins(kind: str) -> "Iterator[EntryPoint]":
+    """The entry points that other packages register in the group ``edgekit.<kind>``."""
+    # importlib.metadata takes as long to import as all of edgekit's command line, and most have no plug-in.
+    if not any(
+        b"[edgekit." in file.read_bytes() for folder in sys.path for file in _entry_point_files(folder)
+    ):
+        return
+    from importlib.metadata import entry_points
+
+    yield from entry_points(group=f"edgekit.{kind}")
+
+
+def _entry_point_files(folder: str) -> Iterator[Path]:
+    return Path(folder).glob("*-info/entry_points.txt")
 
 
 def unknown(what: str, name: str, known: list[str]) -> UsageError:
     """The error for a name that does not exist, with the nearest one that does."""
+    import difflib
+
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {nearest[0]}? " if nearest else ""
     return UsageError("EK901", f"There is no {what} named {name!r}.", f"{hint}Known: {', '.join(known)}.")

@@ -119,8 +119,11 @@ class Terminal:
             self._print_document(outcome.status, outcome.result, outcome.findings)
             return
         out = self.console(sys.stdout)
-        for part in outcome.view:
-            out.print(part)
+        # Rich answers a closed pipe by leaving Python with exit code 1, which means a failed gate here.
+        with out.capture() as shown:
+            for part in outcome.view:
+                out.print(part)
+        print(shown.get(), end="")
         if self.settings.verbosity >= 0:
             # What stands after the results on a terminal must also come after them in a log.
             sys.stdout.flush()
