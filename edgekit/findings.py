@@ -49,7 +49,177 @@ class Code:
 
 CATALOG: dict[str, Code] = {
     # 1: models
+    "EK101": Code(
+        "The model does not exist",
+        "There is no file or folder of that name.",
+        "Correct the path.",
+    ),
+    "EK102": Code(
+        "The model is empty",
+        "The file has no content: a download or a copy was cut off.",
+        "Fetch the file again.",
+    ),
+    "EK103": Code(
+        "A git-LFS pointer in place of the model",
+        "The file is a short text that stands for a large file which git-lfs has not fetched.",
+        "Run git lfs pull in the repository that it comes from.",
+    ),
+    "EK104": Code(
+        "Not a model that edgekit reads",
+        "The bytes are those of no format that edgekit knows; the name plays no part.",
+        "Give a .keras, .h5, .tflite or .onnx file, or a SavedModel folder.",
+    ),
+    "EK105": Code(
+        "The model is damaged",
+        "The file begins like a model, but its content cannot be read to the end.",
+        "Compare its size and checksum with the original, and fetch or save it again.",
+    ),
+    "EK106": Code(
+        "A zip file that is no Keras model",
+        "A .keras file is a zip file with config.json and metadata.json; this one has other content.",
+        "Unpack it, and give edgekit the model inside.",
+    ),
+    "EK107": Code(
+        "Weights without a model",
+        "The file holds arrays, but not the layers that they belong to.",
+        "Build the model in Keras, call load_weights on the file, then model.save('model.keras').",
+    ),
+    "EK108": Code(
+        "A Lambda layer",
+        "A Lambda layer is Python code stored in the model file. edgekit runs no code that comes with a model.",
+        "Replace it by a built-in layer, or export the model as a SavedModel: model.export(FOLDER).",
+    ),
+    "EK109": Code(
+        "A custom object",
+        "The model uses a class or function that is defined outside Keras, and the file does not contain it.",
+        "Use built-in layers, or export the model as a SavedModel where that code is: model.export(FOLDER).",
+    ),
+    "EK110": Code(
+        "A pickle",
+        "PyTorch checkpoints, state dicts and pickles run code when they are read, and have no graph. "
+        "edgekit never reads them.",
+        "Export the model with torch.onnx.export, and give edgekit the .onnx file.",
+    ),
+    "EK111": Code(
+        "A folder that is no SavedModel",
+        "A SavedModel is a folder with a file saved_model.pb and a folder variables.",
+        "Give the folder in which saved_model.pb lies.",
+    ),
+    "EK112": Code(
+        "No signature to choose",
+        "The SavedModel has no signature named serving_default, and not exactly one other.",
+        "Save it with a signature named serving_default: model.export(FOLDER) does.",
+    ),
+    "EK113": Code(
+        "A Keras model without an input shape",
+        "The model was saved before it was built, so its inputs are not known.",
+        "Give the model an Input layer, or call it once on data, and save it again.",
+    ),
+    "EK114": Code(
+        "External data that cannot be used",
+        "An .onnx file may keep its weights in other files. One of them is missing, too short, or outside the "
+        "model's folder, which edgekit does not read.",
+        "Put the data files beside the .onnx file, under the names that it uses.",
+    ),
+    "EK115": Code(
+        "An ONNX version that is not supported",
+        "edgekit reads opset 8 and newer, up to what the installed onnxruntime supports.",
+        "Export the model again with opset 13 or newer.",
+    ),
+    "EK116": Code(
+        "Sizes that cannot be true",
+        "The file claims to hold far more than a model of its size can.",
+        "The file is damaged or made to do harm: fetch it again from a place that you trust.",
+    ),
+    "EK117": Code(
+        "Operators that the runtime does not have",
+        "The file uses custom or Flex operators, or versions of operators, that the runtime cannot execute.",
+        "Convert the model again with built-in operators only.",
+    ),
+    "EK120": Code(
+        "Operators that LiteRT does not have",
+        "TensorFlow's converter met operators for which there is no LiteRT operator.",
+        "Move these operators out of the model, into the code around it.",
+    ),
+    "EK121": Code(
+        "TensorFlow's converter refuses the model",
+        "The converter stopped with an error of its own.",
+        "Run with -v for its own words. Another engine or recipe may take the model.",
+    ),
+    "EK122": Code(
+        "The converted file does not run",
+        "TensorFlow's converter was content, but the interpreter refuses its file. This is common with int16x8.",
+        "Choose another recipe, for example int8 in place of int16x8.",
+    ),
+    "EK123": Code(
+        "TensorFlow crashed",
+        "The process in which edgekit runs TensorFlow died. edgekit itself goes on.",
+        "Try another engine or recipe; run with -v for TensorFlow's own words.",
+    ),
+    "EK124": Code(
+        "TensorFlow took too long",
+        "The process in which edgekit runs TensorFlow did not answer before its deadline, and was ended.",
+        "Set EDGEKIT_TENSORFLOW_DEADLINE_S to a longer time in seconds, or use fewer calibration samples.",
+    ),
+    "EK125": Code(
+        "An invalid ONNX file was made",
+        "tf2onnx ended without an error, but ONNX Runtime refuses what it wrote. The exact GELU is the usual cause.",
+        "Use gelu(x, approximate=True) in the model, or write .tflite.",
+    ),
+    "EK126": Code(
+        "An operator that cannot be quantized so",
+        "TensorFlow's converter has no quantized form of an operator in this recipe.",
+        "Choose another recipe, for example int8 or dynamic, or another engine.",
+    ),
+    "EK130": Code(
+        "Seen through a float .tflite file",
+        "A Keras model or a SavedModel has layers, not operators. What is shown are the operators of the float "
+        ".tflite file that it becomes.",
+        "Nothing: this is for your information.",
+    ),
+    "EK131": Code(
+        "Read by tf_keras",
+        "The file was written by Keras 2 in a way that Keras 3 does not read, so tf_keras, which is Keras 2, read it.",
+        "Nothing. To be rid of it, save the model again with Keras 3.",
+    ),
+    "EK132": Code(
+        "Recurrent layers written out",
+        "TensorFlow's converter cannot quantize the loop of a recurrent layer, so the loop was written out step by "
+        "step. The file computes the same, and grows with the number of steps.",
+        "For a smaller file choose the recipe dynamic.",
+    ),
+    "EK133": Code(
+        "Operators without a count of MACs",
+        "edgekit does not know how many multiply-accumulate operations some operators do, or their shapes are not "
+        "known, so the total is a lower bound.",
+        "Compare the models by latency: edgekit benchmark.",
+    ),
+    "EK135": Code(
+        "TensorFlow ran out of memory",
+        "A tensor was larger than the memory that is left.",
+        "Use fewer samples, or a machine with more memory.",
+    ),
     # 2: data
+    "EK230": Code(
+        "Too few samples to calibrate",
+        "At least two samples are needed: one to calibrate and one to hold back.",
+        "Use 100 to 500 samples of what the device will see.",
+    ),
+    "EK231": Code(
+        "Fewer calibration samples than wanted",
+        "There were fewer samples than asked for, or fewer than 50, so that rare values may be clipped.",
+        "Give more samples of what the device will see.",
+    ),
+    "EK232": Code(
+        "Constant calibration data",
+        "Every value of the calibration samples is the same number: no range can be found from them.",
+        "Check how the file was made; calibrate on real samples.",
+    ),
+    "EK233": Code(
+        "One calibration sample, repeated",
+        "All calibration samples are equal, as when a generator is restarted for each sample.",
+        "Check the loop that writes the samples.",
+    ),
     "EK201": Code(
         "No data there",
         "The file, folder or spec that was named as data does not exist.",
@@ -156,6 +326,63 @@ CATALOG: dict[str, Code] = {
         "Give data beside it: --data DATA --preprocess SPEC.",
     ),
     # 3: quantization
+    "EK301": Code(
+        "Operators stayed float",
+        "The engine has no integer version of these operators, so they compute in float between a DEQUANTIZE and a "
+        "QUANTIZE. Accelerators that know integers only cannot run them.",
+        "See which with `edgekit inspect MODEL --ops`; replace the layer, try another --engine, or accept it.",
+    ),
+    "EK302": Code(
+        "The quantized file is no smaller",
+        "The recipe found little to quantize: few weights, or operators that it does not cover.",
+        "Use a recipe that covers the model's operators: int8 or float16 for convolutions.",
+    ),
+    "EK303": Code(
+        "Operators outside the fast kernels",
+        "LiteRT runs 16-bit activations and 4-bit convolutions with reference kernels, and ONNX Runtime runs dynamic "
+        "convolutions as ConvInteger: all were measured several times slower than float on CPUs.",
+        "Measure with `edgekit benchmark`; for speed use int8, for size alone weight_only_wi8_afp32.",
+    ),
+    "EK304": Code(
+        "Outputs are far from the float model's",
+        "The signal-to-noise ratio of the outputs is below 10 dB on samples held back from calibration.",
+        "Measure the accuracy with --evaluate; calibrate on more or better samples; keep sensitive layers in float.",
+    ),
+    "EK310": Code(
+        "ai-edge-quantizer failed",
+        "Google's quantizer does not support an operator or a configuration in this model.",
+        "Run with -v for its own words; try another --engine, or --keep-float for the layer it names.",
+    ),
+    "EK311": Code(
+        "Depthwise convolutions got another precision",
+        "No fast kernel takes depthwise weights in the recipe's precision; the nearest one that runs fast is used.",
+        "Nothing to do; a TOML recipe with a rule for DEPTHWISE_CONV_2D decides otherwise.",
+    ),
+    "EK312": Code(
+        "ONNX Runtime's quantizer failed",
+        "ONNX Runtime's tools do not support an operator or a configuration in this model.",
+        "Run with -v for their own words; try another recipe, or --keep-float for the layer they name.",
+    ),
+    "EK320": Code(
+        "Compared on random inputs",
+        "Without data the quantized outputs can be compared with the float model's on random inputs only.",
+        "Add --calibration DATA: recipes that need no calibration use it for the comparison.",
+    ),
+    "EK321": Code(
+        "One engine failed",
+        "With --engine auto every engine that applies is tried; one failed and another did the work.",
+        "Nothing to do. Run with --engine NAME -v to see why it failed.",
+    ),
+    "EK330": Code(
+        "The float model gives NaN",
+        "The model itself gives NaN or infinity for these samples, before any quantization.",
+        "Check the samples and their preprocessing, and the model's training.",
+    ),
+    "EK331": Code(
+        "The quantized outputs are noise",
+        "The error of the quantized outputs is larger than the outputs themselves. Nothing was written.",
+        "Check that the calibration data are preprocessed as in training; use a recipe with more bits.",
+    ),
     "EK350": Code(
         "The .tflite file is too large to edit",
         "Files above 2 GiB keep weights outside the flatbuffer, where edgekit does not follow them.",
@@ -183,6 +410,17 @@ CATALOG: dict[str, Code] = {
         "Quantize the model statically (recipe int8), or ask for float32 inputs and outputs.",
     ),
     # 4: evaluation
+    "EK401": Code(
+        "Equal highest scores",
+        "Several classes share the highest score, so the answer depends on which of them a program takes first. "
+        "Softmax outputs of 8 bits have 256 values, and sure answers saturate.",
+        "Compare scores before the softmax, or give the model float outputs.",
+    ),
+    "EK402": Code(
+        "NaN among the outputs",
+        "The model computed values that are no numbers for finite inputs.",
+        "Compare it with its source: the conversion or the quantization broke it.",
+    ),
     "EK410": Code(
         "The runtime cannot load the model",
         "The file was readable, but the runtime that would execute it refused it.",
@@ -207,6 +445,26 @@ CATALOG: dict[str, Code] = {
         "The runtime does not execute this format",
         "litert executes .tflite, onnxruntime .onnx, tensorflow Keras models and SavedModels.",
         "Leave --runtime out, or use one that the message lists.",
+    ),
+    "EK415": Code(
+        "The reference's outputs are others",
+        "The outputs of the model and of the reference cannot be matched by name, or differ in shape.",
+        "Compare models with the same outputs.",
+    ),
+    "EK420": Code(
+        "The metric does not fit the outputs",
+        "The shape of the model's first output, or of the labels, is not one that the metric can score.",
+        "Choose another metric.",
+    ),
+    "EK421": Code(
+        "No reference",
+        "The metric compares with a reference model, and none was given.",
+        "Add --reference MODEL.",
+    ),
+    "EK422": Code(
+        "One class only",
+        "All samples have the same label, so normal and anomalous samples cannot be told apart.",
+        "Add samples of the other class.",
     ),
     # 5: benchmarks
     "EK501": Code(
@@ -394,6 +652,11 @@ CATALOG: dict[str, Code] = {
         "The package that executes this model is missing, or does not work with the installed numpy.",
         "Install it with the line that the message gives.",
     ),
+    "EK610": Code(
+        "A package is not installed",
+        "The command needs TensorFlow, Keras, tf_keras or tf2onnx, which the plain installation does not bring.",
+        'Run pip install "edgekit[tensorflow]".',
+    ),
     # 9: the command line and edgekit itself
     "EK901": Code(
         "Unknown name",
@@ -404,6 +667,36 @@ CATALOG: dict[str, Code] = {
         "Wrong usage",
         "An option is missing, unknown, or has a value that does not fit.",
         "Run the command with --help: it ends with examples.",
+    ),
+    "EK903": Code(
+        "Not a regular expression",
+        "Layers are chosen by regular expressions as Python's re module knows them.",
+        "Escape special characters with a backslash.",
+    ),
+    "EK904": Code(
+        "The recipe file is wrong",
+        "A recipe file is TOML with schema = 1, base = NAME and [[rules]] with layers, operators and precision.",
+        "Compare it with the example in the README.",
+    ),
+    "EK905": Code(
+        "No engine can do that",
+        "None of the engines makes this output format out of this model by this recipe.",
+        "The message says why for each; choose another recipe, output format or engine.",
+    ),
+    "EK906": Code(
+        "Unknown output format",
+        "The output's name does not end with .tflite or .onnx.",
+        "Change the name, or add --format.",
+    ),
+    "EK907": Code(
+        "Integer inputs and outputs do not fit",
+        "Only .tflite files with static ranges have quantized inputs and outputs.",
+        "Leave --io at float32, or use a static recipe and a .tflite output.",
+    ),
+    "EK908": Code(
+        "Calibration data are missing",
+        "Static recipes take the ranges of activations from samples.",
+        "Add --calibration DATA, or use a dynamic recipe.",
     ),
     "EK910": Code(
         "Internal error",
