@@ -117,12 +117,15 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     n = len(values)
     estimate = float(statistic(values))
-    resamples = np.array([statistic(values[rng.integers(0, n, n)]) for _ in range(_RESAMPLES)], np.float64)
-    finite = resamples[np.isfinite(resamples)]
-    if not math.isfinite(estimate) or len(finite) == 0:
+    # Many samples need fewer resamples: the interval is narrower, and so is its error.
+    rounds = min(_RESAMPLES, max(_RESAMPLES // 4, 20_000_000 // n))
+    resamples = np.array([statistic(values[rng.integers(0, n, n)]) for _ in range(rounds)], np.float64)
+    known = resamples[~np.isnan(resamples)]
+    if not math.isfinite(estimate) or len(known) == 0:
         return Interval(estimate, estimate)
-    ends = _bca_ends(values, statistic, finite, estimate, confidence)
-    low, high = np.quantile(finite, ends)
+    ends = _bca_ends(values, statistic, known, estimate, confidence)
+    # A ratio may be infinite in some resamples, and between infinities nothing can be interpolated.
+    low, high = np.quantile(known, ends, method="inverted_cdf")
     return Interval(min(float(low), estimate), max(float(high), estimate))
 
 
@@ -139,9 +142,11 @@ def _bca_ends(
     # Leaving out each of many samples would cost more than the resampling itself; groups tell as much.
     groups = np.array_split(np.arange(len(values)), min(len(values), 200))
     left_out = np.array([statistic(np.delete(values, group, axis=0)) for group in groups], np.float64)
-    spread = left_out.mean() - left_out
-    power = float(np.sum(spread**2)) ** 1.5
-    acceleration = float(np.sum(spread**3)) / (6 * power) if power > 0 and math.isfinite(power) else 0.0
+    acceleration = 0.0
+    if np.isfinite(left_out).all():
+        spread = left_out.mean() - left_out
+        power = float(np.sum(spread**2)) ** 1.5
+        acceleration = float(np.sum(spread**3)) / (6 * power) if power > 0 else 0.0
     ends = []
     for share in (tail, 1 - tail):
         shifted = bias + normal.inv_cdf(share)

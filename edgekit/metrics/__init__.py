@@ -1,1 +1,254 @@
-"""What is measured against labels or a reference: one file per metric."""
+"""What is measured against labels or a reference: one file per metric.
+
+A metric is a module. ``measure`` turns the answers to a batch into one row of numbers per sample, in the
+worker that computed them; ``summarize`` turns all rows into a value with its interval; ``drop`` compares
+the rows of two models on the same samples. Rows are small and all of them are kept, so nothing is lost
+that a paired comparison needs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import DataError
+from edgekit.findings import Finding
+from edgekit.statistics import (
+    Interval,
+    Vector,
+    bootstrap_interval,
+    paired_difference_interval,
+    wilson_interval,
+)
+from edgekit.tensor import Array
+
+Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A batch of samples with what a model, and perhaps a reference, made of them.
+
+    ``first`` is the number of the first sample; all arrays have a leading batch axis. The reference's
+    outputs go by the model's names.
+    """
+
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    labels: Array | None
+    first: int
+    reference: Mapping[str, Array] | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What rows do not say: the names of the classes and of the model's outputs."""
+
+    class_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over all samples. ``confusion[label, predicted]`` counts samples, shape (classes, classes)."""
+
+    value: float
+    ci95: Interval
+    per_class: tuple[Mapping[str, Any], ...] = ()
+    confusion: Array | None = None
+    findings: tuple[Finding, ...] = field(default_factory=tuple)
+
+
+class Drop(NamedTuple):
+    """How much worse the second model is: positive where it is worse, whichever way the metric points.
+
+    ``broken`` and ``fixed`` count samples that only the first, or only the second, gets right; None for
+    metrics that know no right and wrong.
+    """
+
+    value: float
+    ci95: Interval
+    broken: int | None = None
+    fixed: int | None = None
+
+
+class Metric(Protocol):
+    """What every file of this folder offers."""
+
+    NEEDS: str  # "labels", "reference", or "target": labels, a reference or, for autoencoders, the input
+    UNIT: str  # "fraction", "dB", or "" for that of the outputs
+    HIGHER_IS_BETTER: bool
+
+    def measure(self, answers: Answers) -> Rows:
+        """One row per sample, shape (n, k)."""
+
+    def summarize(self, rows: Rows, context: Context) -> Summary:
+        """The value of all samples."""
+
+    def drop(self, before: Rows, after: Rows) -> Drop:
+        """Compare two models on the same samples."""
+
+
+def class_scores(outputs: Mapping[str, Array]) -> Array:
+    """The scores of the first output as (n, classes): (n, 1, 1, 10) becomes (n, 10).
+
+    Raises:
+        DataError: The output is no vector of at least two scores.
+    """
+    name, scores = next(iter(outputs.items()))
+    shape = scores.shape[1:]
+    classes = max(shape, default=1)
+    if classes < 2 or scores.size != len(scores) * classes:
+        raise DataError(
+            "EK420",
+            f"Output {name!r} has shape {list(shape)} per sample, which are no class scores.",
+            "Choose a metric that fits: --metric auc, mse or mae, or snr with --reference MODEL.",
+        )
+    return scores.reshape(len(scores), classes)
+
+
+def class_labels(answers: Answers, classes: int) -> NDArray[np.intp]:
+    """Labels as class numbers, shape (n,), from numbers or one-hot rows.
+
+    Raises:
+        DataError: There are none, or one is no class.
+    """
+    labels = needed_labels(answers)
+    if labels.ndim == 2 and labels.shape[1] == classes and classes > 1:
+        hot: NDArray[np.intp] = labels.argmax(axis=1)
+        if not np.array_equal(labels, np.eye(classes)[hot]):
+            raise DataError(
+                "EK208", "The labels are rows of numbers, but not one-hot.", "Save the number of the class."
+            )
+        return hot
+    flat = labels.reshape(len(labels), -1)
+    if flat.shape[1] != 1:
+        raise DataError(
+            "EK208",
+            f"The labels have shape {list(labels.shape[1:])} per sample; the model has {classes} classes.",
+            "Save one class number per sample, or one-hot rows.",
+        )
+    numbers = flat[:, 0].astype(np.intp)
+    wrong = (numbers != flat[:, 0]) | (numbers < 0) | (numbers >= classes)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            "EK208",
+            f"Sample {answers.first + row} has the label {flat[row, 0]}; the model has {classes} classes.",
+            f"Labels count from 0 to {classes - 1} in the order of the model's outputs.",
+        )
+    return numbers
+
+
+def needed_labels(answers: Answers) -> Array:
+    """The labels.
+
+    Raises:
+        DataError: There are none.
+    """
+    if answers.labels is None:
+        raise DataError(
+            "EK211",
+            "This metric needs labels, and the data have none.",
+            "Save them as y, or compare with another model: --reference MODEL --metric agreement.",
+        )
+    return answers.labels
+
+
+def reference_outputs(answers: Answers) -> Mapping[str, Array]:
+    """The reference's outputs.
+
+    Raises:
+        DataError: No reference was given.
+    """
+    if answers.reference is None:
+        raise DataError(
+            "EK421",
+            "This metric compares with a reference model, and none was given.",
+            "Add --reference MODEL.",
+        )
+    return answers.reference
+
+
+def top_class(scores: Array) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """The highest score's class, the first of equal ones, and whether there were equal ones: both (n,).
+
+    The class is -1 where a score is NaN.
+    """
+    best = scores.max(axis=1, keepdims=True)
+    tied = (scores == best).sum(axis=1) > 1
+    return np.where(np.isnan(best[:, 0]), -1, scores.argmax(axis=1)), tied
+
+
+def tie_findings(tied: Array, lost: Array) -> tuple[Finding, ...]:
+    """What to say about equal highest scores and about scores that are no numbers."""
+    found = []
+    if tied.any():
+        found.append(
+            Finding(
+                "EK401",
+                f"{int(tied.sum())} of {len(tied)} samples have equal top scores; the first class counts.",
+                "Coarsely quantized scores are often equal. Other runtimes may choose the other class.",
+            )
+        )
+    if lost.any():
+        found.append(
+            Finding(
+                "EK402",
+                f"{int(lost.sum())} of {len(lost)} samples have NaN among their scores; they count as wrong.",
+                "The model is numerically broken: compare it with its source layer by layer.",
+            )
+        )
+    return tuple(found)
+
+
+def proportion(correct: NDArray[np.bool_]) -> tuple[float, Interval]:
+    """A share with Wilson's interval."""
+    return float(correct.mean()), wilson_interval(int(correct.sum()), len(correct))
+
+
+def proportion_drop(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Drop:
+    """The drop of a share on the same samples, with Tango's interval."""
+    broken, fixed = int((before & ~after).sum()), int((~before & after).sum())
+    n = len(before)
+    return Drop((broken - fixed) / n, paired_difference_interval(broken, fixed, n), broken, fixed)
+
+
+def errors(answers: Answers) -> Vector:
+    """Output minus target, shape (n, values): the target is the labels, else the reference, else the input.
+
+    Raises:
+        DataError: There is no target, or it does not have the output's shape.
+    """
+    name, output = next(iter(answers.outputs.items()))
+    given = next(iter(answers.inputs.values()))
+    if answers.labels is not None:
+        target = answers.labels
+    elif answers.reference is not None:
+        target = answers.reference[name]
+    elif given.shape == output.shape:
+        target = given
+    else:
+        target = needed_labels(answers)
+    flat = output.reshape(len(output), -1).astype(np.float64)
+    if target.size != flat.size:
+        raise DataError(
+            "EK420",
+            f"Output {name!r} has shape {list(output.shape[1:])}, but its target {list(target.shape[1:])}.",
+            "Save targets of the output's shape as y.",
+        )
+    difference: Vector = flat - target.reshape(flat.shape)
+    return difference
+
+
+def mean_summary(rows: Rows) -> Summary:
+    """The mean of the only column with its bootstrap interval."""
+    return Summary(float(rows.mean()), bootstrap_interval(rows[:, 0], np.mean))
+
+
+def mean_rise(before: Rows, after: Rows) -> Drop:
+    """How much a mean error rose on the same samples."""
+    rise = after[:, 0] - before[:, 0]
+    return Drop(float(rise.mean()), bootstrap_interval(rise, np.mean))

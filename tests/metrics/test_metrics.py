@@ -1,0 +1,238 @@
+"""Every metric keeps one contract; each one's numbers are worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from edgekit.catalog import load, names
+from edgekit.errors import DataError
+from edgekit.metrics import Answers, Context
+
+SCORES = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.4, 0.4, 0.2], [0.0, 0.1, 0.9]], np.float32)
+LABELS = np.array([0, 1, 1, 2], np.uint8)
+
+
+def answers(scores, labels=None, *, inputs=None, reference=None, first=0):
+    scores = np.asarray(scores)
+    given = np.zeros((len(scores), 7)) if inputs is None else inputs
+    other = None if reference is None else {"out": np.asarray(reference)}
+    return Answers({"in": given}, {"out": scores}, labels, first, other)
+
+
+def rows_of(name, *args, **options):
+    return load("metrics", name).measure(answers(*args, **options))
+
+
+def summary_of(name, *args, **options):
+    return load("metrics", name).summarize(rows_of(name, *args, **options), Context(output_names=("out",)))
+
+
+def fitting(name, seed):
+    """A batch that the metric of this name can score."""
+    rng = np.random.default_rng(seed)
+    if name == "auc":
+        return answers(rng.random((40, 1)), np.arange(40) % 2)
+    if name in {"mse", "mae"}:
+        return answers(rng.random((40, 3)), rng.random((40, 3)))
+    scores, reference = rng.random((40, 7)), rng.random((40, 7))
+    return answers(scores, np.arange(40) % 7, reference=reference)
+
+
+@pytest.mark.parametrize("name", names("metrics"))
+def test_every_metric_keeps_the_contract(name):
+    metric = load("metrics", name)
+    batch = fitting(name, 0)
+    rows = metric.measure(batch)
+    assert rows.dtype == np.float64
+    assert rows.shape[0] == 40
+    context = Context(output_names=("out",))
+    summary = metric.summarize(rows, context)
+    assert summary.ci95.low <= summary.value <= summary.ci95.high
+    assert metric.NEEDS in {"labels", "reference", "target"}
+    assert metric.UNIT in {"fraction", "dB", ""}
+    if metric.UNIT == "fraction":
+        assert summary.ci95.low >= 0
+        assert summary.ci95.high <= 1
+    # Rows of halves are the halves of the rows: batches may be cut anywhere.
+    half = Answers(
+        {"in": batch.inputs["in"][:17]},
+        {"out": batch.outputs["out"][:17]},
+        None if batch.labels is None else batch.labels[:17],
+        0,
+        None if batch.reference is None else {"out": batch.reference["out"][:17]},
+    )
+    np.testing.assert_array_equal(metric.measure(half), rows[:17])
+    assert metric.summarize(rows, context).ci95 == summary.ci95
+
+
+@pytest.mark.parametrize("name", names("metrics"))
+def test_every_metrics_drop_is_the_difference_of_its_values(name):
+    metric = load("metrics", name)
+    before, after = metric.measure(fitting(name, 0)), metric.measure(fitting(name, 1))
+    if name in {"mse", "mae", "snr"}:
+        after = before * 1.5 + np.arange(len(before))[:, None] * 0.01
+    values = [metric.summarize(rows, Context(output_names=("out",))).value for rows in (before, after)]
+    worse = values[0] - values[1] if metric.HIGHER_IS_BETTER else values[1] - values[0]
+    found = metric.drop(before, after)
+    assert found.value == pytest.approx(worse)
+    assert found.ci95.low <= found.value <= found.ci95.high
+    swapped = metric.drop(after, before)
+    assert swapped.value == pytest.approx(-found.value)
+    same = metric.drop(before, before)
+    assert same.value == 0
+    assert same.ci95.low <= 0 <= same.ci95.high
+    if found.broken is not None:
+        assert (swapped.fixed, swapped.broken) == (found.broken, found.fixed)
+        assert found.value == pytest.approx((found.broken - found.fixed) / len(before))
+
+
+def test_top1_by_hand():
+    summary = summary_of("top1", SCORES, LABELS)
+    # The third sample's highest scores are equal: the first class counts, and the label is the second.
+    assert summary.value == 0.75
+    assert summary.confusion.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert [(item["class"], item["n"], item["value"]) for item in summary.per_class] == [
+        (0, 1, 1.0),
+        (1, 2, 0.5),
+        (2, 1, 1.0),
+    ]
+    assert [finding.code for finding in summary.findings] == ["EK401"]
+    assert summary.findings[0].message.startswith("1 of 4")
+
+
+@pytest.mark.parametrize(
+    "labels", [np.eye(3)[[0, 1, 1, 2]], LABELS[:, None], LABELS.astype(np.float64), LABELS.astype(np.int64)]
+)
+def test_labels_may_be_numbers_or_one_hot(labels):
+    np.testing.assert_array_equal(rows_of("top1", SCORES, labels), rows_of("top1", SCORES, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([0, 1, 3, 2], "Sample 12 has the label 3; the model has 3 classes"),
+        ([0, -1, 1, 2], "Sample 11 has the label -1"),
+        ([0, 0.5, 1, 2], "Sample 11 has the label 0.5"),
+        (np.full((4, 3), 1 / 3), "not one-hot"),
+        (np.zeros((4, 2)), "shape [2] per sample"),
+    ],
+)
+def test_labels_out_of_range(labels, words):
+    with pytest.raises(DataError) as caught:
+        rows_of("top1", SCORES, np.array(labels), first=10)
+    assert caught.value.code == "EK208"
+    assert words in caught.value.message
+
+
+def test_no_labels_names_the_way_without():
+    with pytest.raises(DataError) as caught:
+        rows_of("top1", SCORES)
+    assert caught.value.code == "EK211"
+    assert "--reference" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["top1", "top5", "agreement"])
+def test_images_are_no_class_scores(name):
+    with pytest.raises(DataError) as caught:
+        rows_of(name, np.zeros((4, 8, 8, 1)), LABELS, reference=np.zeros((4, 8, 8, 1)))
+    assert caught.value.code == "EK420"
+
+
+def test_scores_that_are_no_numbers_count_as_wrong():
+    broken = SCORES.copy()
+    broken[0, 1] = np.nan
+    summary = summary_of("top1", broken, LABELS)
+    assert summary.value == 0.5
+    assert "EK402" in [finding.code for finding in summary.findings]
+
+
+def test_top5_by_hand():
+    scores = np.array([[9, 8, 7, 6, 5, 4, 3], [9, 8, 7, 6, 5, 5, 3], [9, 8, 7, 6, 5, 5, 3], [1] * 7])
+    rows = rows_of("top5", scores, np.array([5, 4, 5, 0]))
+    assert rows[:, 1].tolist() == [5, 4, 5, 0]
+    summary = summary_of("top5", scores, np.array([5, 4, 5, 0]))
+    assert summary.value == 0.5
+    assert summary.findings[0].message.startswith("3 of 4")
+
+
+def test_top5_of_five_classes_says_nothing():
+    with pytest.raises(DataError, match="always right"):
+        rows_of("top5", np.eye(5), np.arange(5))
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [[[0.1], [0.4], [0.35], [0.8]], [[0.9, 0.1], [0.6, 0.4], [0.65, 0.35], [0.2, 0.8]]],
+)
+def test_auc_of_scores_by_hand(scores):
+    assert summary_of("auc", np.array(scores), np.array([0, 0, 1, 1])).value == 0.75
+
+
+def test_auc_of_an_autoencoder_by_hand():
+    given = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
+    rebuilt = given + np.array([[0.1, -0.1], [0.5, 0.0], [1.0, -2.0]])
+    rows = rows_of("auc", rebuilt, np.array([0, 0, 1]), inputs=given)
+    np.testing.assert_allclose(rows[:, 1], [0.1, 0.25, 1.5])
+    assert summary_of("auc", rebuilt, np.array([0, 0, 1]), inputs=given).value == 1.0
+
+
+def test_auc_of_one_class():
+    with pytest.raises(DataError) as caught:
+        summary_of("auc", np.zeros((3, 1)), np.zeros(3))
+    assert caught.value.code == "EK422"
+
+
+def test_errors_by_hand():
+    outputs, targets = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 4.0]])
+    assert summary_of("mse", outputs, targets).value == (2 + 4.5) / 2
+    assert summary_of("mae", outputs, targets).value == (1 + 1.5) / 2
+
+
+def test_the_target_is_labels_then_reference_then_input():
+    outputs = np.zeros((2, 2))
+    ones, twos, threes = (np.full((2, 2), value, float) for value in (1, 2, 3))
+    assert summary_of("mae", outputs, ones, reference=twos, inputs=threes).value == 1
+    assert summary_of("mae", outputs, reference=twos, inputs=threes).value == 2
+    assert summary_of("mae", outputs, inputs=threes).value == 3
+    with pytest.raises(DataError) as caught:
+        summary_of("mae", outputs)
+    assert caught.value.code == "EK211"
+
+
+def test_snr_by_hand():
+    # Signal 9 + 16 + 0 = 25, noise 0.25: 20 dB.
+    summary = summary_of("snr", [[3.0, 4.0], [0.5, 0.0]], reference=[[3.0, 4.0], [0.0, 0.0]])
+    assert summary.value == pytest.approx(20)
+    assert summary.per_class[0]["output"] == "out"
+
+
+def test_snr_reports_the_worst_output():
+    metric = load("metrics", "snr")
+    batch = Answers(
+        {},
+        {"a": np.array([[1.0]]), "b": np.array([[1.1]])},
+        None,
+        0,
+        {"a": np.array([[1.0]]), "b": np.array([[1.0]])},
+    )
+    summary = metric.summarize(metric.measure(batch), Context(output_names=("a", "b")))
+    assert summary.value == pytest.approx(20)
+    assert [item["value"] for item in summary.per_class] == pytest.approx([math.inf, 20])
+
+
+@pytest.mark.parametrize(("output", "value"), [([[1.0, 2.0]], math.inf), ([[np.nan, 2.0]], -math.inf)])
+def test_snr_without_noise_or_without_numbers(output, value):
+    assert summary_of("snr", output, reference=[[1.0, 2.0]]).value == value
+
+
+def test_agreement_by_hand():
+    summary = summary_of("agreement", SCORES, reference=SCORES[[0, 1, 1, 3]])
+    assert summary.value == 0.75
+
+
+@pytest.mark.parametrize("name", ["snr", "agreement"])
+def test_no_reference(name):
+    with pytest.raises(DataError) as caught:
+        rows_of(name, SCORES, LABELS)
+    assert caught.value.code == "EK421"
