@@ -1,0 +1,163 @@
+"""``edgekit quantize``: post-training quantization."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekit.cli._group import edgekit_command
+from edgekit.cli._output import Outcome, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from edgekit.artifact import TensorSpec
+    from edgekit.verbs.quantize import Quantized
+
+_EPILOG = """\b
+Examples:
+  edgekit quantize model.keras -o model.tflite --calibration train.npz
+  edgekit quantize model.tflite -o int8.tflite -r int8 --calibration train.npz --evaluate test.npz
+  edgekit quantize model.onnx -o model.int8.onnx --calibration images/ --preprocess imagenet-torch
+  edgekit quantize model.h5 -o small.tflite -r dynamic
+"""
+
+
+def _batch(_ctx: click.Context, _parameter: click.Parameter, value: str) -> int | None:
+    if value == "free":
+        return None
+    if not value.isdigit() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither a number nor 'free'")
+    return int(value)
+
+
+@edgekit_command(epilog=_EPILOG)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write (.tflite, .onnx)."
+)
+@click.option(
+    "-r", "--recipe", default="int8", show_default=True, metavar="NAME|FILE.toml", help="How to quantize."
+)
+@click.option(
+    "--calibration", metavar="DATA", help="Samples that set the ranges: .npz, .npy, folder, spec, FILE.py:f."
+)
+@click.option(
+    "--calibration-samples", type=click.IntRange(min=1), metavar="N", help="How many of them.  [default: 256]"
+)
+@click.option(
+    "--evaluate", metavar="DATA", help="Labelled samples: accuracy before, after, and the paired drop."
+)
+@click.option("--metric", help="What to evaluate.  [default: chosen from labels and outputs]")
+@click.option("--preprocess", metavar="SPEC", help="Preprocessing contract of the samples.")
+@click.option(
+    "-f", "--format", type=click.Choice(["tflite", "onnx"]), help="Output format.  [default: OUTPUT's suffix]"
+)
+@click.option(
+    "--engine", default="auto", show_default=True, help="auto, ai-edge-quantizer, tensorflow, onnxruntime."
+)
+@click.option("--io", type=click.Choice(["float32", "int8", "uint8"]), default="float32", show_default=True,
+              help="Type of quantized inputs and outputs.")  # fmt: skip
+@click.option(
+    "--batch",
+    default="1",
+    show_default=True,
+    metavar="N|free",
+    callback=_batch,
+    help="Batch size fixed in the file.",
+)
+@click.option(
+    "--keep-float", multiple=True, metavar="REGEX", help="Layers that stay float32. May be repeated."
+)
+@click.option("--keep-names", is_flag=True, help="Keep the names of inner tensors.")
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT where it exists.")
+@click.option("--seed", default=0, show_default=True, help="Chooses the calibration samples.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+def command(model: Path, output: Path, **options: Any) -> Outcome:
+    """Quantize MODEL after training, read the file back, and compare it with the float model.
+
+    Recipes: float16, dynamic_wi8_afp32 (dynamic), dynamic_wi4_afp32, weight_only_wi8_afp32,
+    weight_only_wi4_afp32, static_wi8_ai8 (int8), static_wi8_ai16 (int16x8), static_wi4_ai8 (int4), or a
+    TOML file with rules per layer.
+    """
+    import edgekit
+
+    evaluation_data, metric = options.pop("evaluate"), options.pop("metric")
+    if options.pop("dry_run"):
+        return _plan(model, output, options)
+    with progress(f"quantizing {model.name}") as advance:
+        quantized = edgekit.quantize(model, output, progress=advance, **options)
+    if evaluation_data is None:
+        steps = [f"edgekit evaluate {output} --data DATA", f"edgekit benchmark {output}"]
+        return Outcome(quantized.describe(), _view(quantized), quantized.findings, next_steps=steps)
+    with progress(f"evaluating on {evaluation_data}") as advance:
+        judged = edgekit.judge(
+            model, output, evaluation_data, metric=metric, preprocess=options["preprocess"], progress=advance
+        )
+    result = {**quantized.describe(), "evaluation": judged.describe()}
+    view = [*_view(quantized), judged.sentence()]
+    findings = [*quantized.findings, *judged.findings]
+    return Outcome(result, view, findings, next_steps=[f"edgekit benchmark {model} {output}"])
+
+
+def _plan(model: Path, output: Path, options: dict[str, Any]) -> Outcome:
+    """What would be done, for ``--dry-run``."""
+    import edgekit
+    from edgekit.verbs.quantize import plan_quantize
+
+    source = edgekit.open_artifact(model)
+    names = ("recipe", "format", "engine", "keep_float")
+    plan = plan_quantize(source.format, output, **{name: options[name] for name in names})
+    lines = [f"{model} ({plan.source_format}) to {output} ({plan.output_format}) by {plan.recipe.name}"]
+    lines += [f"  {candidate.engine}: {', '.join(candidate.steps)}" for candidate in plan.candidates]
+    lines += [f"  not {name}: {reason}" for name, reason in plan.refused.items()]
+    return Outcome(plan.describe(), ["\n".join(lines)])
+
+
+def _view(quantized: "Quantized") -> list["Table"]:
+    tables = [_summary(quantized)]
+    if len(quantized.attempts) > 1:
+        tables.append(_attempts(quantized))
+    return tables
+
+
+def _summary(quantized: "Quantized") -> "Table":
+    """Before and after, side by side."""
+    from rich.table import Table
+
+    before, after = quantized.source, quantized.artifact
+    operators = quantized.read_back.describe_operators()
+    table = Table(title=f"{after.path} by {quantized.recipe.name} ({quantized.engine})", title_justify="left")
+    for heading in ("", "before", "after"):
+        table.add_column(heading, justify="right" if heading else "left")
+    ratio = after.size_bytes / before.size_bytes
+    table.add_row("size", f"{before.size_bytes:,} B", f"{after.size_bytes:,} B ({ratio:.0%})")
+    table.add_row("inputs", _tensors(before.inputs), _tensors(after.inputs))
+    table.add_row("outputs", _tensors(before.outputs), _tensors(after.outputs))
+    table.add_row("operators", "", f"{operators['quantized']} quantized, {operators['float']} float")
+    for name, difference in quantized.read_back.differences.items():
+        distance = f"SNR {difference.snr_db:.1f} dB, largest difference {difference.max_abs:.3g}"
+        table.add_row(f"output {name}", "", distance)
+    return table
+
+
+def _tensors(specs: "Sequence[TensorSpec]") -> str:
+    shapes = (f"{spec.dtype} {[size if size is not None else '?' for size in spec.shape]}" for spec in specs)
+    return ", ".join(shapes).replace("'", "")
+
+
+def _attempts(quantized: "Quantized") -> "Table":
+    """Every engine that was tried, the chosen one marked."""
+    from rich.table import Table
+
+    table = Table(title="engines tried, judged on samples held back from calibration", title_justify="left")
+    for heading in ("engine", "SNR", "size", ""):
+        table.add_column(heading, justify="left" if heading in {"engine", ""} else "right")
+    for attempt in quantized.attempts:
+        mark = "kept" if attempt.engine == quantized.engine else attempt.error
+        snr = f"{attempt.read_back.snr_db:.1f} dB" if attempt.read_back else ""
+        size = f"{attempt.size_bytes:,} B" if attempt.size_bytes else ""
+        table.add_row(attempt.engine, snr, size, mark)
+    return table

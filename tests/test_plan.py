@@ -1,0 +1,57 @@
+"""Plans: which engines can do what, without doing anything."""
+
+import pytest
+
+from edgekit.artifact import Format
+from edgekit.errors import UsageError
+from edgekit.plan import plan_quantization
+from edgekit.recipe import PRECISIONS, Recipe
+
+
+def engines(source, output, recipe="int8", engine="auto"):
+    plan = plan_quantization(source, output, Recipe.load(recipe), engine_name=engine)
+    return {candidate.engine: candidate.steps for candidate in plan.candidates}
+
+
+def test_tflite_needs_no_tensorflow():
+    assert engines(Format.TFLITE, Format.TFLITE) == {
+        "ai_edge_quantizer": ("fix_batch", "add_signature", "quantize", "set_io", "compact")
+    }
+
+
+@pytest.mark.parametrize("source", [Format.KERAS, Format.SAVED_MODEL])
+def test_models_with_a_framework_try_both_ways(source):
+    found = engines(source, Format.TFLITE)
+    assert set(found) == {"ai_edge_quantizer", "tensorflow"}
+    assert found["ai_edge_quantizer"][0] == "export_tflite"
+    assert found["tensorflow"] == ("quantize", "set_io", "compact")
+
+
+def test_onnx_is_reached_directly_or_by_export():
+    assert engines(Format.ONNX, Format.ONNX) == {"onnxruntime": ("quantize",)}
+    assert engines(Format.KERAS, Format.ONNX) == {"onnxruntime": ("export_onnx", "quantize")}
+
+
+def test_engine_that_cannot_follow_the_recipe_is_refused_with_its_reason():
+    plan = plan_quantization(Format.KERAS, Format.TFLITE, Recipe.load("int4"))
+    assert [candidate.engine for candidate in plan.candidates] == ["ai_edge_quantizer"]
+    assert "no static_wi4_ai8" in plan.refused["tensorflow"]
+
+
+def test_no_way_says_why_for_each_engine():
+    with pytest.raises(UsageError, match="No engine makes tflite out of onnx") as caught:
+        plan_quantization(Format.ONNX, Format.TFLITE, Recipe.load("int8"))
+    assert caught.value.hint.count("reads") == 2
+
+
+def test_named_engine_is_not_replaced():
+    assert set(engines(Format.KERAS, Format.TFLITE, engine="tensorflow")) == {"tensorflow"}
+    with pytest.raises(UsageError):
+        engines(Format.TFLITE, Format.TFLITE, engine="tensorflow")
+    with pytest.raises(UsageError, match="no engine named"):
+        engines(Format.TFLITE, Format.TFLITE, engine="tensroflow")
+
+
+def test_float32_is_no_quantization():
+    with pytest.raises(UsageError, match="changes nothing"):
+        plan_quantization(Format.TFLITE, Format.TFLITE, Recipe("float32", PRECISIONS["float32"]))
