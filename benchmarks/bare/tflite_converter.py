@@ -1,0 +1,15 @@
+"""What a user would write with TFLiteConverter alone: MODEL DATA COUNT OUTPUT."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf  # noqa: TID253 - this script stands for a user's
+
+path, data, count, output = sys.argv[1:]
+samples = np.load(data)["x"][: int(count)].astype(np.float32)
+converter = tf.lite.TFLiteConverter.from_keras_model(tf.keras.models.load_model(path))
+converter.optimizations = [tf.lite.Optimize.DEFAULT]
+converter.representative_dataset = lambda: ([sample[None]] for sample in samples)
+converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+Path(output).write_bytes(converter.convert())
