@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -31,6 +31,9 @@ from edgekit.findings import Finding, Level
 from edgekit.tensor import Array
 from edgekit.tensorflow_errors import INSTALL, translate
 
+# -P keeps a keras.py in the user's folder from being imported in place of Keras.
+_PYTHON = [sys.executable, "-P", "-m"]
+_HDF5_S = 60.0
 _DESCRIBE_S = 300.0
 _CONVERT_S = 3600.0
 _LOG_BYTES = 8000
@@ -71,24 +74,14 @@ class _Child:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="edgekit-tensorflow-"))
         self._log = self.folder / "log.txt"
-        root = str(Path(__file__).parent.parent)
-        environment = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
-        environment |= {
-            "TF_CPP_MIN_LOG_LEVEL": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-            "KERAS_BACKEND": "tensorflow",
-            "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
-            "PYTHONWARNINGS": "ignore",
-        }
         with self._log.open("wb") as log:
-            # -P keeps a keras.py in the user's folder from being imported; a session of its own keeps ctrl-C
-            # for the parent, which then ends the child.
+            # A session of its own keeps ctrl-C for the parent, which then ends the child.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "edgekit.tensorflow_child", str(self.folder)],
+                [*_PYTHON, "edgekit.tensorflow_child", str(self.folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=environment,
+                env=_environment(),
                 start_new_session=True,
             )
         self._requests = cast(IO[bytes], self._process.stdin)
@@ -210,6 +203,29 @@ def findings(path: Path) -> tuple[Finding, ...]:
     return (Finding("EK131", message, level=Level.NOTE),)
 
 
+def hdf5_config(path: Path) -> str | None:
+    """The configuration that Keras stored in an .h5 file, None where it holds only weights.
+
+    Raises:
+        ModelError: The file is damaged.
+        DependencyError: h5py, a part of the tensorflow extra, is not installed.
+    """
+    if not _installed("h5py"):
+        raise DependencyError("EK610", f"{path} needs TensorFlow and h5py, which are not installed.", INSTALL)
+    command = [*_PYTHON, "edgekit.tensorflow_child.hdf5", str(path.absolute())]
+    hint = "The file may be damaged: compare its size and checksum with the original."
+    try:
+        done = subprocess.run(command, capture_output=True, env=_environment(), timeout=_HDF5_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ModelError("EK105", f"{path} is damaged: HDF5 reads it without end.", hint) from error
+    if done.returncode:
+        raise ModelError("EK105", f"{path} is damaged: HDF5 crashed on it.", hint, detail=str(done.stderr))
+    answer = json.loads(done.stdout)
+    if "error" in answer:
+        raise translate(path, answer["error"], answer["message"], "")
+    return cast(str | None, answer["config"])
+
+
 def predict(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run a Keras file or a SavedModel on samples.
 
@@ -312,8 +328,21 @@ def _ask(path: Path, request: Mapping[str, Any], deadline_s: float) -> Any:
             raise
 
 
+def _environment() -> dict[str, str]:
+    root = str(Path(__file__).parent.parent)
+    # Where this is set, `keras` would be Keras 2.
+    kept = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
+    return kept | {
+        "TF_CPP_MIN_LOG_LEVEL": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "KERAS_BACKEND": "tensorflow",
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
 @contextlib.contextmanager
-def _exchange() -> Any:
+def _exchange() -> Iterator[Path]:
     """A folder for the arrays of one request, on the same disk as the child's."""
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         yield Path(folder)
