@@ -421,6 +421,38 @@ CATALOG: dict[str, Code] = {
         "The model computed values that are no numbers for finite inputs.",
         "Compare it with its source: the conversion or the quantization broke it.",
     ),
+    "EK403": Code(
+        "A metric was chosen",
+        "No metric was named, so one was chosen from the labels and the shape of the outputs.",
+        "Name another one with --metric if it is not the one that you mean.",
+    ),
+    "EK405": Code(
+        "Only the first output is measured",
+        "The model has several outputs, and labels describe one of them.",
+        "Compare all outputs with a reference: --metric snr --reference MODEL.",
+    ),
+    "EK406": Code(
+        "The lineage's contract is applied",
+        "The model's lineage says how raw samples were preprocessed when it was made; the same was done here.",
+        "If the samples are preprocessed already: --preprocess none.",
+    ),
+    "EK407": Code(
+        "Samples taken as preprocessed",
+        "The model was made with a preprocessing contract. The samples are real numbers, so they are taken as "
+        "preprocessed already.",
+        "If they are raw, name the contract: --preprocess SPEC.",
+    ),
+    "EK408": Code(
+        "Another contract",
+        "The samples have another preprocessing contract than those that the model was made with.",
+        "Use the contract of the model's lineage.",
+    ),
+    "EK409": Code(
+        "Raw samples without a contract",
+        "Samples are integers or images, and the model takes real numbers. They are given unscaled, 0 to 255, "
+        "which many models do not expect.",
+        "If accuracy is far too low, name a contract: --preprocess unit-range-rgb.",
+    ),
     "EK410": Code(
         "The runtime cannot load the model",
         "The file was readable, but the runtime that would execute it refused it.",
@@ -451,6 +483,16 @@ CATALOG: dict[str, Code] = {
         "The outputs of the model and of the reference cannot be matched by name, or differ in shape.",
         "Compare models with the same outputs.",
     ),
+    "EK416": Code(
+        "The runtime crashed",
+        "The process that executed the model died. edgekit keeps runtimes in processes of their own.",
+        "The model file may be damaged. -v shows what the runtime printed last.",
+    ),
+    "EK417": Code(
+        "No answer",
+        "The runtime gave no result for ten minutes and was ended.",
+        "The model may loop for ever, or be far too large for this machine.",
+    ),
     "EK420": Code(
         "The metric does not fit the outputs",
         "The shape of the model's first output, or of the labels, is not one that the metric can score.",
@@ -465,6 +507,11 @@ CATALOG: dict[str, Code] = {
         "One class only",
         "All samples have the same label, so normal and anomalous samples cannot be told apart.",
         "Add samples of the other class.",
+    ),
+    "EK425": Code(
+        "Evaluations that are no pair",
+        "A paired comparison needs the same metric on the same samples in the same order.",
+        "Evaluate both models on the same data.",
     ),
     # 5: benchmarks
     "EK501": Code(
@@ -641,6 +688,11 @@ CATALOG: dict[str, Code] = {
         "Standard output cannot be written",
         "The results could not be printed, for example because the disk that they are sent to is full.",
         "Send them to another place.",
+    ),
+    "EK607": Code(
+        "The output is no regular file",
+        "The name belongs to a device, a socket or a pipe. Writing there would replace it for everyone.",
+        "Give the name of a file.",
     ),
     "EK609": Code(
         "A package is missing",

@@ -1,0 +1,256 @@
+"""Batches out to workers and results back, in order, with a bounded number of batches under way."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from edgekit import errors
+from edgekit.answering.job import Answerer, Job, Result
+from edgekit.data import Batch, Dataset
+from edgekit.errors import EdgekitError, ModelError
+
+_PREFETCH_BYTES = 32 << 20
+_BATCH_BYTES = 256 << 10
+_MAX_BATCH = 64
+# Enough that a worker never waits for the parent, few enough that they share the end of the work.
+_UNDER_WAY = 3
+_SILENCE_S = 600.0
+_LOG_CHARS = 4000
+
+
+@dataclass
+class Speed:
+    """Filled in while results are read: the time from when all workers were ready to the last result."""
+
+    workers: int = 0
+    started_s: float = 0.0
+    seconds: float = 0.0
+
+
+def answers(
+    job: Job, data: Dataset, *, workers: int | None = None, speed: Speed | None = None
+) -> Iterator[Result]:
+    """Run a job over a dataset; results come in the order of the samples.
+
+    TensorFlow has a process of its own already, so its models are fed from here.
+
+    Raises:
+        ModelError: A runtime fails, crashes or hangs.
+        DataError: A sample does not fit the model.
+    """
+    speed = speed or Speed()
+    if "tensorflow" in job.runtimes:
+        yield from _in_this_process(job, data, speed)
+        return
+    speed.workers = min(workers or len(os.sched_getaffinity(0)), data.count)
+    size = _batch_size(data, speed.workers)
+    with _Pool(job, speed.workers) as pool:
+        yield from _in_order(pool.run(data.raw_batches(size), speed))
+
+
+def _in_this_process(job: Job, data: Dataset, speed: Speed) -> Iterator[Result]:
+    answer = Answerer(job)
+    speed.workers = 1
+    speed.started_s = time.perf_counter()
+    try:
+        # Each call costs a round trip to the other process, so batches are as large as memory allows.
+        for raw in data.raw_batches(max(1, min(1024, (_PREFETCH_BYTES // 4) // _sample_bytes(data)))):
+            yield answer(raw)
+            speed.seconds = time.perf_counter() - speed.started_s
+    finally:
+        answer.close()
+
+
+def _in_order(results: Iterator[Result]) -> Iterator[Result]:
+    early: dict[int, Result] = {}
+    position = 0
+    for result in results:
+        early[result.first] = result
+        while position in early:
+            ready = early.pop(position)
+            position += ready.count
+            yield ready
+
+
+def _sample_bytes(data: Dataset) -> int:
+    shapes = [data.source.sample_shape(name) for name in data.source.names]
+    # Images of unknown size: as many as fit the usual 224 x 224 pixels.
+    sizes = [150_000 if shape is None else max(1, _product(shape)) for shape in shapes]
+    return 4 * sum(sizes)
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    product = 1
+    for side in shape:
+        product *= side
+    return product
+
+
+def _batch_size(data: Dataset, workers: int) -> int:
+    """Small enough that the workers end together, large enough that a message costs little."""
+    shared = -(-data.count // (8 * workers))
+    return max(1, min(_MAX_BATCH, _BATCH_BYTES // _sample_bytes(data) + 1, shared))
+
+
+class _Worker:
+    """One process, and its end of the socket."""
+
+    def __init__(self, job: Job) -> None:
+        ours, theirs = socket.socketpair()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        root = str(Path(__file__).parents[2])
+        environment = {
+            **os.environ,
+            # One thread each: numerical libraries would start one per core.
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+        }
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _START, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+            )
+        self.connection: Connection[Any, Any] = Connection(ours.detach())
+        self.under_way = 0
+        self._file = job.model.path.name
+        self.send(job)
+
+    def send(self, message: object) -> None:
+        # A broken pipe means that it died; receiving will say how.
+        with contextlib.suppress(BrokenPipeError):
+            self.connection.send(message)
+
+    def receive(self) -> Result | None:
+        """The next result; None once, when the worker is ready.
+
+        Raises:
+            ModelError: It crashed, or reports an error.
+        """
+        try:
+            message = self.connection.recv()
+        except (EOFError, ConnectionResetError) as error:
+            raise self._crashed() from error
+        if isinstance(message, tuple):
+            kind, code, text, hint, detail = message
+            failure: type[EdgekitError] = getattr(errors, kind)
+            raise failure(code, text, hint, detail=detail)
+        assert message is None or isinstance(message, Result)  # noqa: S101 - a promise to the type checker
+        return message
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+
+    def _crashed(self) -> ModelError:
+        code = self.process.wait()
+        reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        self._log.seek(0)
+        return ModelError(
+            "EK416",
+            f"The runtime crashed while executing {self._file} ({reason}).",
+            "The file may be damaged: compare its sha256 with the source's. -v shows the runtime's words.",
+            detail=self._log.read().decode(errors="replace")[-_LOG_CHARS:],
+        )
+
+
+_START = "import sys; from edgekit.answering.worker import main; main(int(sys.argv[1]))"
+
+
+class _Pool:
+    """Workers, as a context: whatever happens inside, they are gone afterwards."""
+
+    def __init__(self, job: Job, count: int) -> None:
+        self._file = job.model.path.name
+        self._workers: list[_Worker] = []
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._end)
+            for _ in range(count):
+                self._workers.append(_Worker(job))
+            undo.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def run(self, batches: Iterator[Batch], speed: Speed) -> Iterator[Result]:
+        """Results as they come. Batches are read ahead while the workers start."""
+        ahead = self._read_ahead(batches)
+        self._await_ready()
+        speed.started_s = time.perf_counter()
+        for _ in range(_UNDER_WAY):
+            for worker in self._workers:
+                self._feed(worker, ahead, batches)
+        while any(worker.under_way for worker in self._workers):
+            for worker in self._ready():
+                result = worker.receive()
+                worker.under_way -= 1
+                self._feed(worker, ahead, batches)
+                speed.seconds = time.perf_counter() - speed.started_s
+                if result is not None:
+                    yield result
+
+    def _await_ready(self) -> None:
+        starting = set(self._workers)
+        while starting:
+            for worker in self._ready(starting):
+                worker.receive()
+                starting.remove(worker)
+
+    def _ready(self, among: set[_Worker] | None = None) -> list[_Worker]:
+        """The workers that have something to say.
+
+        Raises:
+            ModelError: None of them has for too long.
+        """
+        by_connection = {worker.connection: worker for worker in among or self._workers}
+        ready = wait(list(by_connection), timeout=_SILENCE_S)
+        if not ready:
+            raise ModelError(
+                "EK417",
+                f"{self._file} gave no answer for {_SILENCE_S:.0f} seconds.",
+                "The model may loop for ever, or be far too large for this machine.",
+            )
+        return [by_connection[connection] for connection in ready if isinstance(connection, Connection)]
+
+    def _read_ahead(self, batches: Iterator[Batch]) -> deque[Batch]:
+        ahead: deque[Batch] = deque()
+        size = 0
+        for batch in batches:
+            ahead.append(batch)
+            size += sum(array.nbytes for array in batch.inputs.values())
+            if size > _PREFETCH_BYTES:
+                break
+        return ahead
+
+    def _feed(self, worker: _Worker, ahead: deque[Batch], batches: Iterator[Batch]) -> None:
+        batch = ahead.popleft() if ahead else next(batches, None)
+        if batch is not None:
+            worker.send(batch)
+            worker.under_way += 1
+
+    def _end(self) -> None:
+        for worker in self._workers:
+            worker.end()
