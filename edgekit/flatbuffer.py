@@ -6,17 +6,16 @@ are written once and shared, which the format allows and every reader follows wi
 """
 
 import copy
-import hashlib
 import io
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import flatbuffers
-from flatbuffers.number_types import UOffsetTFlags
+import numpy as np
 
 from edgekit.errors import ModelError
+from edgekit.flatbuffer_layout import BlockRecorder
 
 # The tree is made of LiteRT's generated classes, which carry no type information.
 Model = Any
@@ -72,6 +71,7 @@ def read(content: bytes) -> Model:
         packed = schema.Model.GetRootAs(content, 0)
         _check_counts(packed, len(content))
         model = schema.ModelT.InitFromObj(packed)
+        _check_indices(model)
         _check_supported(model, schema)
     except _CORRUPT as error:
         message = "The .tflite file is corrupt: its tables lead outside the file."
@@ -88,12 +88,11 @@ def write(model: Model) -> bytes:
     # The generated code aligns no buffer. Objects with a Pack method of their own stand in for its buffers.
     packable = copy.copy(model)
     packable.buffers = [_AlignedBuffer(buffer) for buffer in model.buffers or []]
-    builder = _SharingBuilder(1 << 16)
-    try:
-        builder.Finish(packable.Pack(builder), _IDENTIFIER)
-    except flatbuffers.builder.BuilderSizeError as error:
-        raise ModelError("EK350", "The .tflite file would be larger than 2 GiB.", _TOO_LARGE_HINT) from error
-    return bytes(builder.Output())
+    recorder = BlockRecorder()
+    content = recorder.finish(packable.Pack(recorder), _IDENTIFIER)
+    if len(content) > _LARGEST_BYTES:
+        raise ModelError("EK350", "The .tflite file would be larger than 2 GiB.", _TOO_LARGE_HINT)
+    return content
 
 
 _TOO_LARGE_HINT = "Split the model, or quantize it from its Keras or ONNX source."
@@ -106,13 +105,39 @@ def _check_counts(packed: Any, size_bytes: int) -> None:
     for index in range(min(packed.SubgraphsLength(), size_bytes)):
         graph = packed.Subgraphs(index)
         count += 1 + graph.TensorsLength() + graph.OperatorsLength()
-        if count > size_bytes // 4:
+        if count > size_bytes:
             raise ValueError(f"{count} tables in {size_bytes} bytes")
 
 
-def _check_supported(model: Model, schema: Any) -> None:
+def _check_indices(model: Model) -> None:
+    """Every index in the tree leads to something, so that no pass has to ask."""
     if not model.subgraphs or not model.buffers or any(graph.tensors is None for graph in model.subgraphs):
         raise ValueError("no subgraph, no buffers or no tensors")
+    for graph in model.subgraphs:
+        _check_range([tensor.buffer for tensor in graph.tensors], model.buffers)
+        _check_range(graph.inputs, graph.tensors)
+        _check_range(graph.outputs, graph.tensors)
+        for operator in graph.operators or []:
+            _check_range([operator.opcodeIndex], model.operatorCodes)
+            for vector in (operator.inputs, operator.outputs, operator.intermediates):
+                # -1 is an optional tensor that is absent.
+                _check_range(vector, graph.tensors, smallest=-1)
+    for entry in model.metadata or []:
+        _check_range([entry.buffer], model.buffers)
+    _check_range(model.metadataBuffer, model.buffers)
+    for signature in model.signatureDefs or []:
+        _check_range([signature.subgraphIndex], model.subgraphs)
+        tensors = model.subgraphs[signature.subgraphIndex].tensors
+        for entry in [*(signature.inputs or []), *(signature.outputs or [])]:
+            _check_range([entry.tensorIndex], tensors)
+
+
+def _check_range(indices: Iterable[int] | None, things: Sequence[Any], *, smallest: int = 0) -> None:
+    if indices is not None and not all(smallest <= index < len(things) for index in indices):
+        raise ValueError(f"an index leads beyond {len(things)} entries")
+
+
+def _check_supported(model: Model, schema: Any) -> None:
     # Up to 1 these fields are placeholders; beyond, the bytes lie behind the flatbuffer.
     outside = any(max(buffer.offset, buffer.size) > 1 for buffer in model.buffers)
     operators = [operator for graph in model.subgraphs for operator in graph.operators or []]
@@ -132,95 +157,15 @@ class _AlignedBuffer:
     def __init__(self, buffer: Any) -> None:
         self._data = buffer.data
 
-    def Pack(self, builder: "_SharingBuilder") -> int:  # noqa: N802 - called by the generated code
+    def Pack(self, recorder: BlockRecorder) -> int:  # noqa: N802 - called by the generated code
         data = None
         if self._data is not None and len(self._data):
-            data = builder.create_bytes(bytes(memoryview(self._data)), _BUFFER_ALIGNMENT)
-        builder.StartObject(_BUFFER_FIELDS)
+            content = np.asarray(self._data, np.uint8).tobytes()
+            data = recorder.create_bytes(content, _BUFFER_ALIGNMENT)
+        recorder.StartObject(_BUFFER_FIELDS)
         if data is not None:
-            builder.PrependUOffsetTRelativeSlot(0, data, 0)
-        return builder.EndObject()
-
-
-class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
-    """A flatbuffers builder that returns the earlier offset where it is asked to write the same again.
-
-    Fields of a table are kept until its end: only then is it known whether the table is new, and sorted by
-    size they need the least padding.
-    """
-
-    def __init__(self, initial_size: int) -> None:
-        super().__init__(initial_size)
-        self._written: dict[Any, int] = {}
-        self._fields: list[tuple[int, Any, Any]] = []
-        self._vector: tuple[int, int, int] | None = None
-        self._targets: list[int] = []
-
-    def create_bytes(self, data: bytes, alignment: int) -> int:
-        """A vector of bytes at an aligned address."""
-        self.StartVector(1, len(data), alignment)
-        self.head -= len(data)
-        self.Bytes[self.head : self.head + len(data)] = data
-        return self.EndVector()
-
-    # The methods below replace those of flatbuffers.Builder that the generated code calls.
-
-    def CreateString(self, s: bytes | str, encoding: str = "utf-8", errors: str = "strict") -> int:  # noqa: N802
-        key = ("string", s.encode(encoding, errors) if isinstance(s, str) else s)
-        if key not in self._written:
-            self._written[key] = super().CreateString(s, encoding, errors)
-        return self._written[key]
-
-    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:  # noqa: N802, N803
-        before = int(self.Offset())
-        start = int(super().StartVector(elemSize, numElems, alignment))
-        self._vector = before, start, alignment
-        self._targets = []
-        return start
-
-    def PrependUOffsetTRelative(self, off: int) -> None:  # noqa: N802
-        self._targets.append(off)
-        super().PrependUOffsetTRelative(off)
-
-    def EndVector(self, numElems: int | None = None) -> int:  # noqa: N802, N803
-        if self._vector is None:
-            return int(super().EndVector(numElems))
-        (before, start, alignment), self._vector = self._vector, None
-        # Offsets are relative to where they stand, so it is their targets that tell vectors of them apart.
-        written = memoryview(self.Bytes)[len(self.Bytes) - int(self.Offset()) : len(self.Bytes) - start]
-        content = hashlib.sha256(written).digest()
-        written.release()
-        key = "vector", alignment, self.vectorNumElems, tuple(self._targets) or content
-        offset = int(super().EndVector(numElems))
-        if key in self._written:
-            self.head = len(self.Bytes) - before
-        return self._written.setdefault(key, offset)
-
-    def StartObject(self, numfields: int) -> None:  # noqa: N802
-        super().StartObject(numfields)
-        self._fields = []
-
-    def PrependSlot(self, flags: Any, o: int, x: Any, d: Any) -> None:  # noqa: N802
-        if x != d:
-            self._fields.append((o, flags, x))
-
-    def PrependUOffsetTRelativeSlot(self, o: int, x: int, d: int) -> None:  # noqa: N802
-        if x != d:
-            self._fields.append((o, UOffsetTFlags, x))
-
-    def EndObject(self) -> int:  # noqa: N802
-        key = "table", *((slot, flags.packer_type.pack(value)) for slot, flags, value in self._fields)
-        if key in self._written:
-            self.nested, self.current_vtable = False, None
-            return self._written[key]
-        for slot, flags, value in sorted(self._fields, key=lambda field: (-field[1].bytewidth, field[0])):
-            if flags is UOffsetTFlags:
-                super().PrependUOffsetTRelative(value)
-            else:
-                self.Prepend(flags, value)
-            self.Slot(slot)
-        self._written[key] = int(super().EndObject())
-        return self._written[key]
+            recorder.PrependUOffsetTRelativeSlot(0, data, 0)
+        return recorder.EndObject()
 
 
 def _associated_files(content: bytes) -> list[tuple[zipfile.ZipInfo, bytes]]:

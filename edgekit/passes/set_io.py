@@ -108,12 +108,16 @@ class _Border:
         builtin = _graph.builtin_of(self._tree.operatorCodes[operator.opcodeIndex])
         if builtin not in {codes.QUANTIZE, codes.DEQUANTIZE}:
             return False
-        source = self._graph.tensors[_graph.numbers(operator.inputs)[0]]
-        result = self._graph.tensors[_graph.numbers(operator.outputs)[0]]
+        if (len(_graph.numbers(operator.inputs)), len(_graph.numbers(operator.outputs))) != (1, 1):
+            return False
+        source = self._graph.tensors[operator.inputs[0]]
+        result = self._graph.tensors[operator.outputs[0]]
         types = self._schema.TensorType
         if types.FLOAT32 in {source.type, result.type}:
             return True
         if {source.type, result.type} != {types.INT8, types.UINT8}:
+            return False
+        if not (_quantized_per_tensor(source) and _quantized_per_tensor(result)):
             return False
         (scale_a, zero_a), (scale_b, zero_b) = _affine(source), _affine(result)
         shift = _OFFSET if result.type == types.UINT8 else -_OFFSET
@@ -232,7 +236,9 @@ def _affine(tensor: Any) -> tuple[float, int]:
 
 def _quantized_per_tensor(tensor: Any) -> bool:
     table = tensor.quantization
-    return table is not None and table.details is None and table.scale is not None and len(table.scale) == 1
+    if table is None or table.details is not None or table.scale is None or table.zeroPoint is None:
+        return False
+    return len(table.scale) == len(table.zeroPoint) == 1
 
 
 def _names(tree: flatbuffer.Model) -> list[tuple[bytes, ...]]:
