@@ -1,6 +1,5 @@
 """``.onnx`` files, read by ONNX Runtime once their external data have been checked."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,8 @@ from edgekit.artifact import TensorSpec
 from edgekit.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from onnx import GraphProto, ModelProto, TensorProto
 
 _OLDEST_OPSET = 8
@@ -19,7 +20,7 @@ def read(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """The inputs and outputs; an axis with a symbolic size is free.
 
     Raises:
-        ModelError: The file is damaged, older than opset 8, lacks its external data, or ONNX Runtime refuses it.
+        ModelError: It is damaged, older than opset 8, lacks its external data, or ONNX Runtime refuses it.
     """
     import onnx
 
@@ -67,9 +68,7 @@ def _check_external(path: Path, tensor: "TensorProto") -> None:
     file = (folder / location).resolve()
     hint = "Put the data files beside the .onnx file, under the names that it uses."
     if not location or not file.is_relative_to(folder):
-        message = (
-            f"{path} keeps weights outside its own folder, at {location!r}, which edgekit does not read."
-        )
+        message = f"{path} keeps weights outside its own folder, at {location!r}: they are not read."
         raise ModelError("EK114", message, hint)
     if not file.is_file():
         raise ModelError("EK114", f"{path} needs the file {location}, which is missing.", hint)

@@ -27,7 +27,7 @@ def read(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
         _allocate(interpreter)
-        names = next(iter(interpreter._get_full_signature_list().values()), {})
+        names: dict[str, dict[str, int]] = next(iter(interpreter._get_full_signature_list().values()), {})
         return (
             _specs(interpreter.get_input_details(), names.get("inputs", {})),
             _specs(interpreter.get_output_details(), names.get("outputs", {})),

@@ -1,6 +1,6 @@
 """Prints the model configuration of an HDF5 file as JSON: ``python -m edgekit.tensorflow_child.hdf5 FILE``.
 
-A process of its own, because the HDF5 library can crash on damaged files, and answers before TensorFlow is ready.
+A process of its own: the HDF5 library can crash on damaged files, and TensorFlow is not ready so soon.
 """
 
 import json
