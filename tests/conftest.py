@@ -110,6 +110,25 @@ def onnx_cnn(models) -> Path:
 
 
 @pytest.fixture(scope="session")
+def dense_onnx(tmp_path_factory) -> Path:
+    """One matrix product (n, 4) to (n, 3): made in a moment, without TensorFlow."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "dense",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(np.ones((4, 3), np.float32), "w")],
+    )
+    path = tmp_path_factory.mktemp("dense") / "dense.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of public models and data; tests that need it are marked ``acceptance``."""
     folder = Path(os.environ.get("EDGEKIT_ASSETS", _TESTS.parent.parent / "shared" / "assets"))

@@ -1,0 +1,161 @@
+"""Several models measured in turn: each in a worker process of its own, one at a time, in short blocks.
+
+All stay loaded, and every round measures each of them once in an order that is shuffled anew: a machine
+that slows down slows all of them, and their ratio holds.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgekit.artifact import Artifact, Format
+from edgekit.catalog import unknown
+from edgekit.errors import UsageError
+from edgekit.measurement import Measurement
+from edgekit.worker_process import WorkerProcess
+
+# The formats that each runtime opens, the default runtime of a format first.
+RUNTIMES = {"litert": Format.TFLITE, "onnxruntime": Format.ONNX, "tflite_runtime": Format.TFLITE}
+
+_ROUNDS = 30
+_MIN_ROUNDS = 10
+_MAX_RUNS = 30_000
+_AUTO_SECONDS = 3.0
+_ASKED_SECONDS = 60.0
+_WARMUP_SECONDS = 5.0
+_SETTLE_MS = 2.0
+_SLOW_NS = 20_000_000
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """What to measure.
+
+    ``runs`` None means as many as fit in ``max_seconds``; ``max_seconds`` None means 3 s per model, or 60 s
+    where ``runs`` is given. ``warmup_runs`` None means until the latency is steady. ``data`` is a data spec
+    whose first samples are the inputs; None means random inputs made from ``seed``. ``deadline_s`` bounds
+    loading, and how much longer than planned any step may take.
+    """
+
+    runs: int | None = None
+    warmup_runs: int | None = None
+    max_seconds: float | None = None
+    threads: int = 1
+    runtime: str | None = None
+    xnnpack: bool = True
+    data: str | None = None
+    seed: int = 0
+    deadline_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.runtime is not None and self.runtime not in RUNTIMES:
+            raise unknown("runtime for benchmarks", self.runtime, sorted(RUNTIMES))
+        limits: list[tuple[str, float | None, float]] = [
+            ("--runs", self.runs, 1),
+            ("--warmup", self.warmup_runs, 0),
+            ("--threads", self.threads, 1),
+        ]
+        for name, value, least in limits:
+            if value is not None and value < least:
+                raise UsageError("EK522", f"{name} is {value}; it must be at least {least:g}.")
+        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
+            raise UsageError("EK522", f"--max-seconds is {self.max_seconds:g}; it must be above 0.")
+
+    @property
+    def seconds(self) -> float:
+        """The time that the timed runs of one model may take."""
+        return self.max_seconds or (_AUTO_SECONDS if self.runs is None else _ASKED_SECONDS)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and the runtime that will run it."""
+
+    artifact: Artifact
+    runtime: str
+
+
+class Runner:
+    """One loaded model and the blocks that were measured of it so far."""
+
+    def __init__(
+        self, subject: Subject, options: BenchmarkOptions, process: WorkerProcess, data: Path | None
+    ) -> None:
+        self.subject = subject
+        self.process = process
+        self._options = options
+        self._blocks: list[tuple[float, ...]] = []
+        self._starts_ns: list[int] = []
+        opened = process.ask(
+            "open",
+            deadline_s=options.deadline_s,
+            model=str(subject.artifact.path.absolute()),
+            runtime=subject.runtime,
+            threads=options.threads,
+            xnnpack=options.xnnpack,
+            data=None if data is None else str(data),
+            seed=options.seed,
+        )
+        warmed = process.ask(
+            "warm",
+            deadline_s=_WARMUP_SECONDS + options.deadline_s,
+            runs=options.warmup_runs,
+            max_seconds=_WARMUP_SECONDS if options.warmup_runs is None else _ASKED_SECONDS,
+        )
+        self.opened = {**opened, **{key: value for key, value in warmed.items() if key.startswith("peak_")}}
+        self.steady = bool(warmed["steady"])
+        self._warmups: list[float] = warmed["samples_ns"]
+        latest = self._warmups[-20:] or [opened["first_inference_ms"] * 1e6]
+        self.typical_ns = max(1.0, float(np.median(latest)))
+
+    def block(self, runs: int, seconds: float) -> float:
+        """Measure one block, bounded by runs and by time; returns the seconds that its runs took."""
+        reply = self.process.ask(
+            "measure",
+            deadline_s=seconds + self._options.deadline_s,
+            runs=runs,
+            max_seconds=seconds,
+            settle_ms=_SETTLE_MS if self.typical_ns < _SLOW_NS else 0.0,
+        )
+        self._warmups.extend(reply["settle_ns"])
+        self._blocks.append(tuple(reply["samples_ns"]))
+        self._starts_ns.append(int(reply["start_ns"]))
+        return sum(self._blocks[-1]) / 1e9
+
+    def latency(self) -> Measurement:
+        """All blocks so far."""
+        starts = tuple((start - self._starts_ns[0]) / 1e9 for start in self._starts_ns)
+        return Measurement("latency", "ns", tuple(self._blocks), tuple(self._warmups), starts)
+
+
+def measure(
+    runners: Sequence[Runner], options: BenchmarkOptions, progress: Callable[[int, int], None]
+) -> None:
+    """Let the workers measure in turn until the runs or the time are used up."""
+    slowest_ns = max(runner.typical_ns for runner in runners)
+    rounds = max(_MIN_ROUNDS, min(_ROUNDS, int(options.seconds * 1e9 / slowest_ns)))
+    if options.runs is not None:
+        rounds = min(_ROUNDS, options.runs)
+    spent_s = [0.0] * len(runners)
+    bounded = options.max_seconds is not None or options.runs is not None
+    order = np.random.default_rng(options.seed)
+    for number in range(rounds):
+        # All stop together, or block i of one model would no longer stand beside block i of the other.
+        if number and max(spent_s) >= options.seconds and (bounded or number >= _MIN_ROUNDS):
+            break
+        for index in order.permutation(len(runners)).tolist():
+            runs, seconds = _block_size(runners[index], options, rounds, number)
+            left_s = max(options.seconds - spent_s[index], 1e-3)
+            spent_s[index] += runners[index].block(runs, min(seconds, left_s))
+        progress(number + 1, rounds)
+
+
+def _block_size(runner: Runner, options: BenchmarkOptions, rounds: int, number: int) -> tuple[int, float]:
+    """Runs and seconds of one block. Slow moments may stretch it to twice its planned time."""
+    if options.runs is not None:
+        return options.runs // rounds + (number < options.runs % rounds), options.seconds
+    seconds = options.seconds / rounds
+    return max(1, min(int(seconds * 1e9 / runner.typical_ns), _MAX_RUNS // rounds)), 2 * seconds

@@ -1,0 +1,628 @@
+"""Runs a model on a device and measures it: one file that stands alone.
+
+It needs Python 3.9, numpy and one runtime, and imports nothing of edgekit, so that copying this file is
+all that a device needs. It reads requests, one JSON object per line, from standard input or from the file
+named as its argument, and answers each with one JSON line on standard output:
+
+    {"verb": "open", "nonce": "7f3a", "deadline_s": 60, "model": "m.tflite", "runtime": "litert", ...}
+    {"reply": "open", "nonce": "7f3a", "load_ms": 1.9, ...}
+
+A failed request is answered by {"error": {"kind", "message"}, "nonce"}. The answer to "close" is the last
+line, {"done": true, "nonce": ...}: whoever reads must see it with its own nonce, because neither the exit
+status nor the end of the stream of a remote command tells that the command finished.
+
+A request that outlives its deadline ends the process, also when nobody is left at the other end.
+"""
+
+from __future__ import annotations
+
+import array
+import functools
+import gc
+import importlib
+import json
+import os
+import platform
+import re
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Warm-up goes on until the medians of the last three windows agree within 3%. A window is as many runs
+# as fill 20 ms, and at least three: below that, one interrupt of the kernel moves its median.
+WINDOW_RUNS = 3
+WINDOW_NS = 20_000_000
+STEADY_WINDOWS = 3
+STEADY_TOLERANCE = 0.03
+
+# More distinct inputs than this tell nothing new about speed.
+MAX_FEEDS = 64
+
+
+class WorkerError(Exception):
+    """An answer that says what went wrong: kind is dependency, model, data or request."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class TfliteSession:
+    """A model in LiteRT's interpreter, or in the older tflite_runtime, which has the same interface."""
+
+    def __init__(self, package: str, request: dict[str, Any]) -> None:
+        started = time.perf_counter_ns()
+        self._module = _import(f"{package}.interpreter")
+        self.import_ms = _ms_since(started)
+        self.version = _version(package)
+        self._request = request
+        self.delegate = "none"
+
+    def load(self) -> None:
+        """Open the file; the tensors' memory is planned in ``feed_all``, once their shapes are known."""
+        resolver = self._module.OpResolverType
+        wanted = resolver.AUTO if self._request["xnnpack"] else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        self._interpreter = self._module.Interpreter(
+            model_path=self._request["model"],
+            num_threads=self._request["threads"],
+            experimental_op_resolver_type=wanted,
+        )
+        self.invoke: Callable[[], Any] = self._interpreter.invoke
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Name, shape (None where free), dtype, scale and zero point of each input."""
+        names = _signature_names(self._interpreter)
+        described = []
+        for detail in self._interpreter.get_input_details():
+            signature = detail.get("shape_signature")
+            free = signature if signature is not None and len(signature) else detail["shape"]
+            scale, zero_point = detail["quantization"]
+            described.append(
+                {
+                    "name": names.get(detail["name"], detail["name"]),
+                    "shape": [None if size < 0 else int(size) for size in free],
+                    "dtype": detail["dtype"],
+                    "scale": float(scale),
+                    "zero_point": int(zero_point),
+                }
+            )
+        return described
+
+    def prepare(self, feeds: list[list[Any]]) -> None:
+        """Plan the memory for the shapes of the first feed."""
+        self._indices = [detail["index"] for detail in self._interpreter.get_input_details()]
+        for detail, values in zip(self._interpreter.get_input_details(), feeds[0]):
+            if tuple(detail["shape"]) != values.shape:
+                self._interpreter.resize_tensor_input(detail["index"], values.shape)
+        self._interpreter.allocate_tensors()
+        if any(name == "DELEGATE" for name in self._node_names()):
+            self.delegate = "xnnpack"
+
+    def feed(self, values: list[Any]) -> None:
+        """Put one set of inputs in place."""
+        for index, value in zip(self._indices, values):
+            self._interpreter.set_tensor(index, value)
+
+    def placement(self) -> dict[str, Any] | None:
+        """Which operators XNNPACK took.
+
+        The interpreter lists the model's nodes and, after them, one DELEGATE node per group of nodes that
+        was taken. A group is what lies between the inputs and the outputs of its DELEGATE node.
+        """
+        if not hasattr(self._interpreter, "_get_ops_details"):
+            return None
+        nodes = self._interpreter._get_ops_details()
+        operators = [node for node in nodes if node["op_name"] != "DELEGATE"]
+        producer = {int(tensor): node["index"] for node in operators for tensor in node["outputs"]}
+        inputs_of = {node["index"]: [int(t) for t in node["inputs"]] for node in operators}
+        taken: set[int] = set()
+        for group in (node for node in nodes if node["op_name"] == "DELEGATE"):
+            border = {int(tensor) for tensor in group["inputs"]}
+            pending = [int(tensor) for tensor in group["outputs"]]
+            while pending:
+                node = producer.get(pending.pop())
+                if node is not None and node not in taken:
+                    taken.add(node)
+                    pending.extend(tensor for tensor in inputs_of[node] if tensor not in border)
+        described = [{"op": node["op_name"], "accelerated": node["index"] in taken} for node in operators]
+        percent = 100 * len(taken) / len(operators) if operators else 0.0
+        return {"accelerated_pct": round(percent, 1), "ops": described}
+
+    def _node_names(self) -> list[str]:
+        details = getattr(self._interpreter, "_get_ops_details", list)
+        return [node["op_name"] for node in details()]
+
+
+class OnnxSession:
+    """A model in ONNX Runtime, on its CPU execution provider."""
+
+    def __init__(self, package: str, request: dict[str, Any]) -> None:
+        started = time.perf_counter_ns()
+        self._module = _import(package)
+        self.import_ms = _ms_since(started)
+        self.version = _version(package)
+        self._request = request
+        self.delegate = "CPUExecutionProvider"
+
+    def load(self) -> None:
+        """Open the file: the runtime optimizes the graph here."""
+        options = self._module.SessionOptions()
+        options.intra_op_num_threads = self._request["threads"]
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = self._module.InferenceSession(
+            self._request["model"], options, providers=[self.delegate]
+        )
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Name, shape (None where free) and dtype of each input."""
+        return [
+            {
+                "name": value.name,
+                "shape": [size if isinstance(size, int) and size >= 0 else None for size in value.shape],
+                "dtype": _onnx_dtype(value.type),
+                "scale": 0.0,
+                "zero_point": 0,
+            }
+            for value in self._session.get_inputs()
+        ]
+
+    def prepare(self, _feeds: list[list[Any]]) -> None:
+        """Bind the outputs once.
+
+        ``session.run`` checks and converts its arguments in Python, about 20 microseconds that an
+        application in C does not pay. Bound inputs and outputs leave only the run.
+        """
+        self._binding = self._session.io_binding()
+        self._names = [value.name for value in self._session.get_inputs()]
+        for value in self._session.get_outputs():
+            self._binding.bind_output(value.name)
+        self.invoke: Callable[[], Any] = functools.partial(self._session.run_with_iobinding, self._binding)
+
+    def feed(self, values: list[Any]) -> None:
+        """Put one set of inputs in place."""
+        for name, value in zip(self._names, values):
+            self._binding.bind_cpu_input(name, value)
+
+    def placement(self) -> dict[str, Any] | None:
+        """ONNX Runtime tells where a node ran only in a profile, which would slow the runs down."""
+        return None
+
+
+RUNTIMES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "litert": functools.partial(TfliteSession, "ai_edge_litert"),
+    "tflite_runtime": functools.partial(TfliteSession, "tflite_runtime"),
+    "onnxruntime": functools.partial(OnnxSession, "onnxruntime"),
+}
+
+
+class Worker:
+    """Answers requests. One model per process, so that memory and load time are those of that model."""
+
+    def __init__(self) -> None:
+        self._session: Any = None
+        self._feeds: list[list[Any]] = []
+        self._rss_bytes: int | None = None
+        self._peak_was_reset = False
+        self._peak_before: int | None = None
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to one request."""
+        verbs = {"open": self.open, "warm": self.warm, "measure": self.measure, "conditions": conditions}
+        verb = verbs.get(str(request.get("verb")))
+        if verb is None:
+            raise WorkerError("request", f"unknown verb {request.get('verb')!r}")
+        if verb in (self.warm, self.measure) and self._session is None:
+            raise WorkerError("request", "no model is open")
+        return verb(request)
+
+    def open(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Import the runtime, load the model, run it once."""
+        session = RUNTIMES[request["runtime"]](request)
+        gc.collect()
+        gc.disable()  # a collection in the middle of a run would be measured as the model's
+        self._peak_was_reset = _reset_peak()
+        self._rss_bytes, self._peak_before = _memory()
+        try:
+            started = time.perf_counter_ns()
+            session.load()
+            load_ns = time.perf_counter_ns() - started
+            specs = session.inputs()
+            self._feeds = _feeds(specs, request.get("data"), int(request.get("seed", 0)))
+            started = time.perf_counter_ns()
+            session.prepare(self._feeds)
+            load_ns += time.perf_counter_ns() - started
+            session.feed(self._feeds[0])
+            started = time.perf_counter_ns()
+            session.invoke()
+            first_ns = time.perf_counter_ns() - started
+        except WorkerError:
+            raise
+        except Exception as error:  # every runtime has exceptions of its own
+            raise WorkerError("model", _sentence(error)) from error
+        peak = self._peak()
+        self._session = session
+        shapes = [list(values.shape) for values in self._feeds[0]]
+        return {
+            "runtime_version": session.version,
+            "runtime_import_ms": session.import_ms,
+            "delegate": session.delegate,
+            "load_ms": load_ns / 1e6,
+            "first_inference_ms": first_ns / 1e6,
+            "batch": shapes[0][0] if shapes and shapes[0] else 1,
+            "inputs": [
+                {"name": spec["name"], "shape": spec["shape"], "used_shape": shape}
+                for spec, shape in zip(specs, shapes)
+            ],
+            "placement": session.placement(),
+            **peak,
+        }
+
+    def warm(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Run until the latency is steady, or a given number of times; bounded by time either way."""
+        until = time.perf_counter_ns() + int(float(request["max_seconds"]) * 1e9)
+        wanted = request.get("runs")
+        samples = self._run(int(wanted), until) if wanted else []
+        steady = wanted is not None and len(samples) >= int(wanted)
+        medians: list[int] = []
+        while wanted is None and not steady and time.perf_counter_ns() < until:
+            typical = medians[-1] if medians else 0
+            window = self._run(max(WINDOW_RUNS, WINDOW_NS // typical if typical else 0), until)
+            samples.extend(window)
+            if len(window) >= WINDOW_RUNS:
+                medians.append(max(1, sorted(window)[len(window) // 2]))
+            latest = medians[-STEADY_WINDOWS:]
+            steady = len(latest) == STEADY_WINDOWS and max(latest) <= (1 + STEADY_TOLERANCE) * min(latest)
+        # Before the samples are turned into text: that takes memory which is not the model's.
+        peak = self._peak()
+        return {"samples_ns": samples, "steady": steady, **peak}
+
+    def measure(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One block: a few runs that bring the caches back, kept apart, then at most ``runs`` timed ones."""
+        settle_ns = int(float(request.get("settle_ms", 0.0)) * 1e6)
+        settling = (
+            self._run(max(1, int(request["runs"])), time.perf_counter_ns() + settle_ns) if settle_ns else []
+        )
+        started = time.perf_counter_ns()
+        switches = _involuntary_switches()
+        samples = self._run(int(request["runs"]), started + int(float(request["max_seconds"]) * 1e9))
+        return {
+            "start_ns": started,
+            "settle_ns": settling,
+            "samples_ns": samples,
+            "involuntary_switches": _involuntary_switches() - switches,
+        }
+
+    def _run(self, runs: int, until_ns: int) -> list[int]:
+        """Latencies in ns of up to ``runs`` runs. Only the call of the runtime lies between two readings."""
+        samples = array.array("q", bytes(8 * runs))
+        invoke, feed, feeds, clock = (
+            self._session.invoke,
+            self._session.feed,
+            self._feeds,
+            time.perf_counter_ns,
+        )
+        count = 0
+        try:
+            for count in range(1, runs + 1):
+                if len(feeds) > 1:
+                    feed(feeds[count % len(feeds)])
+                start = clock()
+                invoke()
+                end = clock()
+                samples[count - 1] = end - start
+                if end >= until_ns:
+                    break
+        except Exception as error:
+            raise WorkerError("model", _sentence(error)) from error
+        return samples[:count].tolist()
+
+    def _peak(self) -> dict[str, Any]:
+        """Most memory that the process held, above what it held with the bare runtime imported.
+
+        The mark of the kernel (VmHWM) is reset before loading where the kernel allows it. Where it does
+        not, the mark still counts if loading raised it; else only the present size is known.
+        """
+        now, peak = _memory()
+        if self._rss_bytes is None or now is None or peak is None:
+            return {"peak_memory_bytes": None, "peak_memory_method": None}
+        if self._peak_was_reset or (self._peak_before is not None and peak > self._peak_before):
+            method = "VmHWM, reset before loading" if self._peak_was_reset else "VmHWM"
+            return {"peak_memory_bytes": max(0, peak - self._rss_bytes), "peak_memory_method": method}
+        return {
+            "peak_memory_bytes": max(0, now - self._rss_bytes),
+            "peak_memory_method": "VmRSS after the runs",
+        }
+
+
+def _feeds(specs: list[dict[str, Any]], data: str | None, seed: int) -> list[list[Any]]:
+    """The sets of inputs that the runs rotate through: one random set, or up to 64 from the user's data."""
+    if data is None:
+        import numpy as np
+
+        generator = np.random.default_rng(seed)
+        return [[_random(generator, spec) for spec in specs]]
+    arrays = _read_npz(data)
+    if len(specs) == 1 and len(arrays) == 1:
+        arrays = {specs[0]["name"]: next(iter(arrays.values()))}
+    columns = [_samples(spec, arrays) for spec in specs]
+    count = min(len(column) for column in columns)
+    return [[column[i] for column in columns] for i in range(count)]
+
+
+def _random(generator: Any, spec: dict[str, Any]) -> Any:
+    """Random input: 0 to 1 for real numbers, the whole range for quantized ones.
+
+    Wide integers are indices or lengths: 0 and 1 are inside any table that has two entries.
+    """
+    import numpy as np
+
+    shape, dtype = [size or 1 for size in spec["shape"]], np.dtype(spec["dtype"])
+    if dtype.kind == "f":
+        return generator.random(shape).astype(dtype)
+    if dtype.kind in "iu" and dtype.itemsize <= 2:
+        limits = np.iinfo(dtype)
+        return generator.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    if dtype.kind in "iub":
+        return generator.integers(0, 2, shape).astype(dtype)
+    raise WorkerError("model", f"the input {spec['name']} holds {dtype}: only numbers can be made up")
+
+
+def _read_npz(path: str) -> dict[str, Any]:
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files if name != "y"}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise WorkerError(
+            "data", f"{path} is no readable .npz file of plain arrays: {_sentence(error)}"
+        ) from error
+
+
+def _samples(spec: dict[str, Any], arrays: dict[str, Any]) -> list[Any]:
+    """Inputs for one tensor, each of the model's batch size, in the model's dtype."""
+    import numpy as np
+
+    if spec["name"] not in arrays:
+        raise WorkerError(
+            "data", f"there is no array for the input {spec['name']}; there are: {', '.join(arrays)}"
+        )
+    values = arrays[spec["name"]]
+    batch = (spec["shape"][0] or 1) if spec["shape"] else 1
+    free = [given if size is None else size for size, given in zip(spec["shape"][1:], values.shape[1:])]
+    if values.ndim != len(spec["shape"]) or list(values.shape[1:]) != free or not len(values):
+        raise WorkerError(
+            "data", f"the input {spec['name']} takes {spec['shape']}, the data has {list(values.shape)}"
+        )
+    dtype = np.dtype(spec["dtype"])
+    if dtype.kind in "iu" and spec["scale"]:
+        limits = np.iinfo(dtype)
+        values = np.clip(np.rint(values / spec["scale"]) + spec["zero_point"], limits.min, limits.max)
+    count = max(1, min(MAX_FEEDS, len(values) // batch))
+    rows = np.take(values, range(count * batch), axis=0, mode="wrap").astype(dtype)
+    return [np.ascontiguousarray(part) for part in np.split(rows, count)]
+
+
+def conditions(request: dict[str, Any]) -> dict[str, Any]:
+    """What the machine is and what it is doing. What cannot be read is None; nothing is guessed."""
+    own = {os.getpid(), *request.get("own_pids", [])}
+    frequencies = _integers("/sys/devices/system/cpu/cpufreq/policy*/scaling_cur_freq")
+    maxima = _integers("/sys/devices/system/cpu/cpufreq/policy*/cpuinfo_max_freq")
+    governors = sorted(set(_texts("/sys/devices/system/cpu/cpufreq/policy*/scaling_governor")))
+    temperatures = _integers("/sys/class/thermal/thermal_zone*/temp")
+    throttles = _integers("/sys/devices/system/cpu/cpu*/thermal_throttle/core_throttle_count")
+    cpuinfo = _text("/proc/cpuinfo") or ""
+    megahertz = [float(value) for value in re.findall(r"cpu MHz\s*:\s*([\d.]+)", cpuinfo)]
+    memory = dict(re.findall(r"(\w+):\s+(\d+) kB", _text("/proc/meminfo") or ""))
+    started, before = time.perf_counter(), _process_ticks()
+    time.sleep(float(request.get("window_s", 0.3)))
+    seconds, after = time.perf_counter() - started, _process_ticks()
+    return {
+        "time": time.time(),
+        "cpu_model": _cpu_model(cpuinfo),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "governor": "+".join(governors) or None,
+        "frequency_mhz": max(frequencies) / 1e3 if frequencies else max(megahertz, default=None),
+        "max_frequency_mhz": max(maxima) / 1e3 if maxima else None,
+        "temperature_c": max(temperatures) / 1e3 if temperatures else None,
+        "throttle_events": sum(throttles) if throttles else None,
+        "throttle_flags": _pi_throttle_flags(),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "busy_processes": _busy(before, after, seconds, own),
+        "memory_available_bytes": _kib(memory.get("MemAvailable")),
+        "memory_total_bytes": _kib(memory.get("MemTotal")),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "virtualized": _virtualized(cpuinfo),
+        "cpu_ticks": _cpu_ticks(),
+        "own_ticks": sum(ticks for pid, (_name, ticks) in (after or {}).items() if pid in own),
+    }
+
+
+def _process_ticks() -> dict[int, tuple[str, int]] | None:
+    """Name, and clock ticks used so far, of every process; None where there is no /proc."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        stat = _text(path)
+        if stat:
+            # The name stands in brackets and may hold spaces and brackets itself.
+            name, _, rest = stat.partition("(")[2].rpartition(")")
+            fields = rest.split()
+            found[int(path.parent.name)] = (name, int(fields[11]) + int(fields[12]))
+    return found or None
+
+
+def _busy(before: Any, after: Any, seconds: float, own: set[int]) -> list[dict[str, Any]] | None:
+    """The other processes that took 5% of a core or more, the busiest first, five at most."""
+    if before is None or after is None:
+        return None
+    hertz = os.sysconf("SC_CLK_TCK")
+    shares = [
+        {"pid": pid, "name": name, "cpu_pct": round(100 * (ticks - before[pid][1]) / hertz / seconds, 1)}
+        for pid, (name, ticks) in after.items()
+        if pid in before and pid not in own
+    ]
+    return sorted((s for s in shares if s["cpu_pct"] >= 5), key=lambda s: -s["cpu_pct"])[:5]
+
+
+def _cpu_ticks() -> dict[str, int] | None:
+    """Ticks of all cores since the start of the machine: all, busy, and taken away by the hypervisor."""
+    line = (_text("/proc/stat") or "").partition("\n")[0].split()[1:]
+    if len(line) < 8:
+        return None
+    ticks = [int(value) for value in line[:8]]  # user nice system idle iowait irq softirq steal
+    return {"total": sum(ticks), "busy": sum(ticks) - ticks[3] - ticks[4] - ticks[7], "steal": ticks[7]}
+
+
+def _cpu_model(cpuinfo: str) -> str | None:
+    board = (_text("/proc/device-tree/model") or "").strip("\0")
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return ", ".join(part for part in (board, found.group(1) if found else "") if part) or None
+
+
+def _virtualized(cpuinfo: str) -> bool | None:
+    """Whether a hypervisor shows itself; None where neither answer is certain."""
+    if (
+        re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE)
+        or Path("/sys/hypervisor/type").exists()
+    ):
+        return True
+    return False if re.search(r"^flags\s*:", cpuinfo, re.MULTILINE) else None
+
+
+def _pi_throttle_flags() -> int | None:
+    """The Raspberry Pi's flags: bit 0 undervoltage, 1 capped, 2 throttled, 3 hot; 16 to 19 since boot."""
+    text = _text("/sys/devices/platform/soc/soc:firmware/get_throttled")
+    return int(text, 16) if text else None
+
+
+def _text(path: Any) -> str | None:
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _texts(pattern: str) -> list[str]:
+    found = (_text(path) for path in sorted(Path("/").glob(pattern.lstrip("/"))))
+    return [text for text in found if text]
+
+
+def _integers(pattern: str) -> list[int]:
+    return [int(text) for text in _texts(pattern) if text.lstrip("-").isdigit()]
+
+
+def _kib(text: str | None) -> int | None:
+    return int(text) * 1024 if text else None
+
+
+def _memory() -> tuple[int | None, int | None]:
+    """Present and highest resident size in bytes."""
+    fields = dict(re.findall(r"(\w+):\s+(\d+) kB", _text("/proc/self/status") or ""))
+    return _kib(fields.get("VmRSS")), _kib(fields.get("VmHWM"))
+
+
+def _reset_peak() -> bool:
+    """Set VmHWM back to the present size; False where the kernel refuses."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _involuntary_switches() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # a runtime built for another numpy fails with any exception
+        raise WorkerError(
+            "dependency", f"{name.partition('.')[0]} cannot be imported: {_sentence(error)}"
+        ) from error
+
+
+def _version(package: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _signature_names(interpreter: Any) -> dict[str, str]:
+    """The signature's names of the inputs by the tensors' names; empty where there is not one signature."""
+    runners = interpreter.get_signature_list() if hasattr(interpreter, "get_signature_list") else {}
+    if len(runners) != 1:
+        return {}
+    key = next(iter(runners))
+    details = interpreter.get_signature_runner(key).get_input_details()
+    return {detail["name"]: name for name, detail in details.items()}
+
+
+def _onnx_dtype(text: str) -> str:
+    """The name that numpy uses: ``tensor(float)`` is float32."""
+    name = text[text.find("(") + 1 : -1]
+    return {"float": "float32", "double": "float64", "string": "str"}.get(name, name)
+
+
+def _ms_since(started_ns: int) -> float:
+    return (time.perf_counter_ns() - started_ns) / 1e6
+
+
+def _sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text[:500] or type(error).__name__
+
+
+def serve(lines: Iterable[str], write: Callable[[dict[str, Any]], None]) -> int:
+    """Answer requests until "close"; returns the exit status."""
+    worker = Worker()
+    for line in lines:
+        request = json.loads(line)
+        nonce = request.get("nonce")
+        # The default action of the signal ends the process even when a runtime hangs in C.
+        signal.setitimer(signal.ITIMER_REAL, float(request.get("deadline_s", 0)))
+        if request.get("verb") == "close":
+            write({"done": True, "nonce": nonce})
+            return 0
+        try:
+            write({"reply": request["verb"], "nonce": nonce, **worker.answer(request)})
+        except WorkerError as failure:
+            write({"error": {"kind": failure.kind, "message": str(failure)}, "nonce": nonce})
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return 1
+
+
+def main() -> int:
+    """Serve standard input, or the file named on the command line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is the parent's: it ends its workers itself
+    # Python puts this file's folder first, where edgekit's own modules would hide standard ones.
+    here = str(Path(__file__).resolve().parent)
+    sys.path[:] = [entry for entry in sys.path if entry and str(Path(entry).resolve()) != here]
+    # Runtimes print to standard output; only replies may go there.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def write(reply: dict[str, Any]) -> None:
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+    if len(sys.argv) > 1:
+        with Path(sys.argv[1]).open(encoding="utf-8") as requests:
+            return serve(requests, write)
+    return serve(sys.stdin, write)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
