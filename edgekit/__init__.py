@@ -16,6 +16,7 @@ _HOME = {
     "Format": "edgekit.artifact",
     "Recipe": "edgekit.recipe",
     "TensorSpec": "edgekit.artifact",
+    "before_and_after": "edgekit.before_after",
     "benchmark": "edgekit.verbs.benchmark",
     "evaluate": "edgekit.verbs.evaluate",
     "explain": "edgekit.findings",
@@ -45,6 +46,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from edgekit.artifact import Artifact, Format, TensorSpec
+    from edgekit.before_after import before_and_after
     from edgekit.data import Dataset, open_dataset
     from edgekit.errors import EdgekitError
     from edgekit.findings import Finding, explain

@@ -15,7 +15,23 @@ if TYPE_CHECKING:
 
 # These move values between number formats; what matters is the operators between them.
 CONVERSIONS = frozenset(
-    {"QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Cast", "CAST", "Constant"}
+    {
+        "QUANTIZE",
+        "DEQUANTIZE",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "Cast",
+        "CAST",
+        "Constant",
+    }
+)
+
+# Operators whose constants are weights; an ADD has constants too, but nothing to gain from quantizing them.
+_WEIGHTED = frozenset(
+    {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"}
+    | {"EMBEDDING_LOOKUP", "GATHER", "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF"}
+    | {"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN", "Attention"}
 )
 
 _FLOATS = frozenset({"float32", "float16", "float64", "bfloat16"})
@@ -62,8 +78,8 @@ class Operator:
 
     @property
     def has_float_weights(self) -> bool:
-        """Whether its weights are stored as float32."""
-        return any(operand.dtype == "float32" for operand in self.weights)
+        """Whether it multiplies by weights that are stored as float32."""
+        return self.kind in _WEIGHTED and any(operand.dtype == "float32" for operand in self.weights)
 
     @property
     def is_float(self) -> bool:

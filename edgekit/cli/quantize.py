@@ -93,7 +93,7 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
         steps = [f"edgekit evaluate {output} --data DATA", f"edgekit benchmark {output}"]
         return Outcome(quantized.describe(), _view(quantized), quantized.findings, next_steps=steps)
     with progress(f"evaluating on {evaluation_data}") as advance:
-        judged = edgekit.judge(
+        judged = edgekit.before_and_after(
             model, output, evaluation_data, metric=metric, preprocess=options["preprocess"], progress=advance
         )
     result = {**quantized.describe(), "evaluation": judged.describe()}

@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,8 @@ OUTPUT_FORMAT = Format.ONNX
 # Per-channel QuantizeLinear came with opset 13, 4- and 16-bit integers with opset 21.
 _QDQ_OPSET = 13
 _WIDE_QDQ_OPSET = 21
+# Before IR version 4 every initializer had to be a graph input as well.
+_IR_WITH_CONSTANTS = 4
 
 
 def refuses(recipe: Recipe) -> str:
@@ -65,22 +68,45 @@ def quantize(job: Job) -> list[Finding]:
 
 
 def _prepared(job: Job, folder: Path) -> "ModelProto":
-    """The model with a fixed batch, a recent opset, batch norms folded and shapes inferred."""
+    """The model with a fixed batch, a recent opset, folded constants and batch norms, and known shapes."""
     import onnx
     from onnx import version_converter
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     model = onnx.load(job.source.path)
+    _make_constant(model)
     _bind_batch(model, job.batch)
     wanted = _WIDE_QDQ_OPSET if _is_wide(job.recipe.default) else _QDQ_OPSET
     opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
     if opset < wanted and job.recipe.default.mode is not Mode.FLOAT16:
         model = version_converter.convert_version(model, wanted)
+    model = onnx.shape_inference.infer_shapes(_optimized(model, folder))
     _name_nodes(model)
-    prepared = folder / "prepared.onnx"
-    # Symbolic shape inference wants sympy and fails on many graphs; ONNX's own is enough here.
-    quant_pre_process(model, prepared, skip_symbolic_shape=True)
-    return onnx.load(prepared)
+    _flatten_biases(model)
+    return model
+
+
+def _make_constant(model: "ModelProto") -> None:
+    """Old files list weights among the inputs too, where they count as changeable and nothing is folded."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    changeable = [value for value in model.graph.input if value.name not in constants]
+    del model.graph.input[:]
+    model.graph.input.extend(changeable)
+    model.ir_version = max(model.ir_version, _IR_WITH_CONSTANTS)
+
+
+def _optimized(model: "ModelProto", folder: Path) -> "ModelProto":
+    """ONNX Runtime's basic optimizations: they stay within standard operators."""
+    import onnx
+    import onnxruntime
+
+    source, output = folder / "source.onnx", folder / "optimized.onnx"
+    onnx.save(model, source)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(output)
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    return onnx.load(output)
 
 
 def _is_wide(precision: Precision) -> bool:
@@ -109,6 +135,15 @@ def _name_nodes(model: "ModelProto") -> None:
     for index, node in enumerate(model.graph.node):
         if not node.name:
             node.name = f"{node.op_type}_{index}"
+
+
+def _flatten_biases(model: "ModelProto") -> None:
+    """Give biases of Gemm the shape (N,): the quantizer takes (1, N), which means the same, for a matrix."""
+    biases = {node.input[2] for node in model.graph.node if node.op_type == "Gemm" and len(node.input) > 2}
+    users = Counter(name for node in model.graph.node for name in node.input)
+    for tensor in model.graph.initializer:
+        if tensor.name in biases and users[tensor.name] == 1 and list(tensor.dims[:-1]) == [1]:
+            del tensor.dims[0]
 
 
 def _kept_float(model: "ModelProto", recipe: Recipe) -> list[str]:
