@@ -37,9 +37,7 @@ def assert_same_outputs(before, after, inputs, run):
             assert [array.tobytes() for array in old] == [array.tobytes() for array in new]
 
 
-@pytest.mark.parametrize(
-    "name", ["tflite_cnn", "tflite_cnn_int8", "tflite_cnn_no_signature", "tflite_cnn_dynamic_batch"]
-)
+@pytest.mark.parametrize("name", ["cnn", "cnn_int8", "cnn_no_signature", "cnn_dynamic_batch"])
 def test_outputs_and_specs_stay_and_the_file_shrinks(models, run_tflite, name):
     before = getattr(models, f"tflite_{name}").read_bytes()
     after = compact(before)
