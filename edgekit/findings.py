@@ -403,6 +403,12 @@ CATALOG: dict[str, Code] = {
         "The file's metadata names operators by position, which adding or removing one would break.",
         "Convert the model again without control dependencies.",
     ),
+    "EK354": Code(
+        "The batch cannot be fixed",
+        "The free batch of a .tflite file cannot be bound: other sizes are free too, it has loops or conditions, "
+        "or its outputs would change.",
+        "Export the model with a fixed batch from its source. With a free one it works on the CPU alone.",
+    ),
     "EK360": Code(
         "An input or output kept its type",
         "Only a tensor that the graph computes in integers can be given and taken as int8 or uint8; real "
