@@ -23,9 +23,7 @@ def flattening(made, *, signature=(-1, 2, 3)):
     made.graph.inputs, made.graph.outputs = [x], [y]
     first = schema.StridedSliceOptionsT(shrinkAxisMask=1)
     made.operator("SHAPE", [x], [sizes], schema.ShapeOptionsT(outType=schema.TensorType.INT32))
-    made.operator(
-        "STRIDED_SLICE", [sizes, zero, one, one], [size], schema.StridedSliceOptionsT(shrinkAxisMask=1)
-    )
+    made.operator("STRIDED_SLICE", [sizes, zero, one, one], [size], first)
     made.operator("PACK", [size, width], [shape], schema.PackOptionsT(valuesCount=2))
     made.operator("RESHAPE", [x, shape], [y])
     made.signature({"x": x}, {"y": y})
