@@ -12,6 +12,7 @@ from edgekit.findings import Finding
 from edgekit.formats import open_artifact
 from edgekit.passes.add_signature import add_signature
 from edgekit.passes.compact import compact
+from edgekit.passes.compact_onnx import compact_onnx
 from edgekit.passes.fix_batch import fix_batch
 from edgekit.passes.set_io import IOType, set_io
 from edgekit.plan import Candidate
@@ -65,7 +66,7 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
             before = ", ".join(candidate.steps[:index]) or "no other"
             error.detail += f"\nIn step {step} of engine {candidate.engine}, after {before}."
             raise
-    named = previous if candidate.steps[-1] == "compact" else current
+    named = previous if candidate.steps[-1].startswith("compact") else current
     return Produced(candidate.engine, current, named.path, tuple(findings))
 
 
@@ -107,6 +108,11 @@ def _compact(source: Path, output: Path, settings: Settings) -> list[Finding]:
     return []
 
 
+def _compact_onnx(source: Path, output: Path, settings: Settings) -> list[Finding]:
+    output.write_bytes(compact_onnx(source.read_bytes(), keep_names=settings.keep_names))
+    return []
+
+
 _STEPS: dict[str, Callable[[Path, Path, Settings], list[Finding]]] = {
     "export_tflite": _export_tflite,
     "export_onnx": _export_onnx,
@@ -114,4 +120,5 @@ _STEPS: dict[str, Callable[[Path, Path, Settings], list[Finding]]] = {
     "add_signature": _add_signature,
     "set_io": _set_io,
     "compact": _compact,
+    "compact_onnx": _compact_onnx,
 }

@@ -10,9 +10,9 @@ from edgekit.engines import engine
 from edgekit.errors import UsageError
 from edgekit.recipe import Recipe
 
-# What a float .tflite needs before an engine reads it, and a quantized one before a user gets it.
+# What a float .tflite needs before an engine reads it, and a quantized file before a user gets it.
 _BEFORE_TFLITE = ("fix_batch", "add_signature")
-_AFTER_TFLITE = ("set_io", "compact")
+_AFTER = {Format.TFLITE: ("set_io", "compact"), Format.ONNX: ("compact_onnx",)}
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,7 @@ def _steps(name: str, source: Format, output: Format, recipe: Recipe) -> tuple[t
         return (), f"it reads {' and '.join(sorted(chosen.SOURCE_FORMATS))}, not {source}"
     reason = chosen.refuses(recipe)
     before = _BEFORE_TFLITE if Format.TFLITE in chosen.SOURCE_FORMATS else ()
-    after = _AFTER_TFLITE if output is Format.TFLITE else ()
-    return (*route, *before, "quantize", *after), reason
+    return (*route, *before, "quantize", *_AFTER[output]), reason
 
 
 def _route(source: Format, accepted: frozenset[Format]) -> tuple[str, ...] | None:

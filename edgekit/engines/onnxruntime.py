@@ -53,7 +53,6 @@ def quantize(job: Job) -> list[Finding]:
         with _silence(), TemporaryDirectory(prefix="edgekit-") as folder:
             model = _prepared(job, Path(folder))
             quantized = _QUANTIZERS[job.recipe.default.mode](model, job, Path(folder))
-            _strip(quantized)
             onnx.save(quantized, job.output)
     except (OSError, EdgekitError):
         raise
@@ -235,14 +234,6 @@ class _Reader:
     def get_next(self) -> dict[str, Array] | None:
         """The next sample, None after the last."""
         return next(self._samples, None)
-
-
-def _strip(model: "ModelProto") -> None:
-    """Drop what no runtime reads: inferred shapes and comments."""
-    del model.graph.value_info[:]
-    model.doc_string = model.graph.doc_string = ""
-    for node in model.graph.node:
-        node.doc_string = ""
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ def test_inner_graphs_keep_their_names():
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     session = onnxruntime.InferenceSession(compact_onnx(model.SerializeToString()))
-    values = session.run(None, {"x": np.float32([3]), "flag": np.bool_(True)})
+    values = session.run(None, {"x": np.float32([3]), "flag": np.array(True)})
     assert values[0].tolist() == [-3]
 
 
