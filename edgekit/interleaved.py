@@ -99,11 +99,9 @@ class Runner:
             data=None if data is None else str(data),
             seed=options.seed,
         )
+        warm_s = _WARMUP_SECONDS if options.warmup_runs is None else _ASKED_SECONDS
         warmed = process.ask(
-            "warm",
-            deadline_s=_WARMUP_SECONDS + options.deadline_s,
-            runs=options.warmup_runs,
-            max_seconds=_WARMUP_SECONDS if options.warmup_runs is None else _ASKED_SECONDS,
+            "warm", deadline_s=warm_s + options.deadline_s, runs=options.warmup_runs, max_seconds=warm_s
         )
         self.opened = {**opened, **{key: value for key, value in warmed.items() if key.startswith("peak_")}}
         self.steady = bool(warmed["steady"])

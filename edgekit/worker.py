@@ -68,11 +68,17 @@ class TfliteSession:
         """Open the file; the tensors' memory is planned in ``feed_all``, once their shapes are known."""
         resolver = self._module.OpResolverType
         wanted = resolver.AUTO if self._request["xnnpack"] else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        self._interpreter = self._module.Interpreter(
-            model_path=self._request["model"],
-            num_threads=self._request["threads"],
-            experimental_op_resolver_type=wanted,
-        )
+        try:
+            self._interpreter = self._module.Interpreter(
+                model_path=self._request["model"],
+                num_threads=self._request["threads"],
+                experimental_op_resolver_type=wanted,
+            )
+        except SystemError as error:
+            # How tflite_runtime 2.14 fails beside NumPy 2: its metadata do not forbid it.
+            raise WorkerError(
+                "dependency", f"it fails with numpy {_version('numpy')}; numpy below 2 may cure it"
+            ) from error
         self.invoke: Callable[[], Any] = self._interpreter.invoke
 
     def inputs(self) -> list[dict[str, Any]]:
@@ -327,7 +333,8 @@ class Worker:
         """Most memory that the process held, above what it held with the bare runtime imported.
 
         The mark of the kernel (VmHWM) is reset before loading where the kernel allows it. Where it does
-        not, the mark still counts if loading raised it; else only the present size is known.
+        not, the mark still counts if loading raised it; else only the present size is known. First use also
+        pages in the runtime's code: about 10 MB for the smallest model in LiteRT on x86-64.
         """
         now, peak = _memory()
         if self._rss_bytes is None or now is None or peak is None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import edgekit
@@ -84,6 +85,30 @@ def test_measures_a_model_alone_in_an_empty_folder(tmp_path, dense_onnx):
     assert all(isinstance(value, int) and value > 0 for value in measured["samples_ns"])
     assert len(measured["settle_ns"]) >= 1
     assert measured["start_ns"] > 0
+
+
+def test_peak_memory_grows_with_the_model(tmp_path, dense_onnx):
+    weights = np.ones((4, 4_000_000), np.float32)  # 64 MB
+    model = onnx.load(dense_onnx)
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w"))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = weights.shape[1]
+    onnx.save(model, tmp_path / "large.onnx")
+    small, large = (
+        run_worker(tmp_path, [opening(dense_onnx)]),
+        run_worker(tmp_path, [opening(tmp_path / "large.onnx")]),
+    )
+    difference = large[0]["peak_memory_bytes"] - small[0]["peak_memory_bytes"]
+    assert 60e6 < difference < 400e6
+
+
+def test_numpy_2_is_named_where_it_breaks_tflite_runtime(tmp_path, models):
+    pytest.importorskip("tflite_runtime")
+    reply = run_worker(tmp_path, [opening(models.tflite_cnn, runtime="tflite_runtime")])[0]
+    if int(np.__version__.partition(".")[0]) < 2:
+        assert reply["runtime_version"].startswith("2.")
+    else:
+        assert reply["error"]["kind"] == "dependency"
+        assert "numpy" in reply["error"]["message"]
 
 
 def test_time_bounds_a_block(tmp_path, dense_onnx):
