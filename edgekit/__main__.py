@@ -14,9 +14,9 @@ def main() -> None:
         if signal.getsignal(name) is signal.SIG_DFL:
             signal.signal(name, _interrupt)
     try:
-        from edgekit.cli import run
+        from edgekit.cli import complete, run
 
-        sys.exit(run(sys.argv[1:]))
+        sys.exit(complete() if "_EDGEKIT_COMPLETE" in os.environ else run(sys.argv[1:]))
     except KeyboardInterrupt:  # while importing: `run` itself answers all later ones
         sys.exit(130)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 _PACKAGE = Path(__file__).parent
+_LISTED = 20
 
 
 def names(kind: str) -> list[str]:
@@ -30,7 +31,7 @@ def load(kind: str, name: str) -> ModuleType:
     Raises:
         UsageError: There is none of this name; the nearest one is named.
     """
-    if (_PACKAGE / kind / f"{name}.py").is_file() and not name.startswith("_"):
+    if name.isidentifier() and not name.startswith("_") and (_PACKAGE / kind / f"{name}.py").is_file():
         return importlib.import_module(f"edgekit.{kind}.{name}")
     for point in _plugins(kind):
         if point.name == name:
@@ -61,7 +62,10 @@ def unknown(what: str, name: str, known: list[str]) -> UsageError:
 
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {nearest[0]}? " if nearest else ""
-    return UsageError("EK901", f"There is no {what} named {name!r}.", f"{hint}Known: {', '.join(known)}.")
+    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+    return UsageError(
+        "EK901", f"There is no {what} named {name!r}.", f"{hint}Known: {', '.join(known[:_LISTED])}{more}."
+    )
 
 
 def data_folder(kind: str) -> Path:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgekit.errors import OutputError
@@ -19,17 +19,22 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """Refuse an output before any work is done.
 
     Raises:
-        OutputError: It exists and ``overwrite`` is not set, it is a folder, or its folder is missing
-            or cannot be written.
+        OutputError: It exists and ``overwrite`` is not set, it is a folder or a device, or its folder is
+            missing or cannot be written.
     """
-    if path.is_dir():
-        raise OutputError("EK601", f"{path} is a folder.", "Give the name of a file.")
-    if path.exists() and not overwrite:
-        raise OutputError("EK602", f"{path} exists already.", "Choose another name, or add --overwrite.")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise OutputError("EK603", f"The folder {folder} does not exist.", f"Create it: mkdir -p {folder}")
     try:
+        if path.is_dir():
+            raise OutputError("EK601", f"{path} is a folder.", "Give the name of a file.")
+        # Renaming over /dev/null would replace it, for everyone on the machine.
+        if path.exists() and not path.is_file():
+            raise OutputError("EK607", f"{path} is no regular file.", "Give the name of a file.")
+        if path.exists() and not overwrite:
+            raise OutputError("EK602", f"{path} exists already.", "Choose another name, or add --overwrite.")
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise OutputError(
+                "EK603", f"The folder {folder} does not exist.", f"Create it: mkdir -p {folder}"
+            )
         # Only an attempt tells: permissions say nothing about a read-only mount, and root may do anything.
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -41,12 +46,17 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced and renamed into place.
 
-    On any failure, ctrl-C included, the temporary file is removed and what was at ``path`` stays.
+    On any failure, ctrl-C included, the temporary file is removed and what was at ``path`` stays. Where
+    ``path`` is a symbolic link, the file that it leads to is written.
 
     Raises:
-        OutputError: The disk is full or read-only.
+        OutputError: The disk is full or read-only, or the folder is gone.
     """
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.", suffix=".part")
+    target = path.resolve()
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".part")
+    except OSError as error:
+        raise _output_error(path, error) from error
     os.close(handle)
     part = Path(name)
     try:
@@ -55,9 +65,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         part.chmod(0o666 & ~_umask())
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
-        part.replace(path)
+        part.replace(target)
+        _sync_folder(target.parent)
     except OSError as error:
-        if error.errno in _OUTPUT_ERRNOS:
+        # The caller's block reads files too: those that it may not read are not the output's fault.
+        if error.errno in _OUTPUT_ERRNOS and error.filename in {None, name}:
             raise _output_error(path, error) from error
         raise
     finally:
@@ -98,7 +110,7 @@ def gzip_bytes(path: Path) -> int:
     """How many bytes are left after gzip -9: what an app store or an update would transfer."""
     counter = _Counter()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    with gzip.GzipFile(fileobj=counter, mode="wb", compresslevel=9, mtime=0) as packed:  # type: ignore[call-overload]
+    with gzip.GzipFile(fileobj=counter, mode="wb", compresslevel=9, mtime=0) as packed:
         for file in files:
             with file.open("rb") as stream:
                 shutil.copyfileobj(stream, packed, _CHUNK_BYTES)
@@ -119,13 +131,30 @@ class _Counter:
         """Nothing is buffered."""
 
 
-_OUTPUT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
+_OUTPUT_ERRNOS = {
+    *_FULL_ERRNOS, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG
+}  # fmt: skip
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return OutputError("EK604", f"The disk is full: {path} was not written.", "Free some space, or write elsewhere.")
-    return OutputError("EK605", f"{path} cannot be written: {error.strerror}.", "Choose a folder that you may write to.")
+    if error.errno in _FULL_ERRNOS:
+        return OutputError(
+            "EK604", f"The disk is full: {path} was not written.", "Free some space, or write elsewhere."
+        )
+    return OutputError(
+        "EK605", f"{path} cannot be written: {error.strerror}.", "Choose a folder that you may write to."
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where the file system lets folders be synced."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

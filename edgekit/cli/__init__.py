@@ -4,6 +4,6 @@ A file ``edgekit/cli/<name>.py`` holds ``command``, a click command made by ``@e
 strings into nouns, calls the public function of the same name, and returns an ``Outcome``.
 """
 
-from edgekit.cli._group import run
+from edgekit.cli._group import complete, run
 
-__all__ = ["run"]
+__all__ = ["complete", "run"]

@@ -1,6 +1,7 @@
 """The lazy group of commands, the options that they share, and the way from an exception to an exit code."""
 
 import errno
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,13 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
         return terminal.fail(_translate(error))
     return terminal.succeed(outcome) if isinstance(outcome, Outcome) else 0
+
+
+def complete() -> int:
+    """Answer a shell that asks for completions: ``eval "$(_EDGEKIT_COMPLETE=bash_source edgekit)"``."""
+    from click.shell_completion import shell_complete
+
+    return shell_complete(main, {}, "edgekit", "_EDGEKIT_COMPLETE", os.environ["_EDGEKIT_COMPLETE"])
 
 
 def _usage_error(error: click.ClickException) -> UsageError:

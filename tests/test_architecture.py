@@ -1,0 +1,65 @@
+"""Imports point down, heavy packages are imported late, and files and functions stay small."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgekit
+
+_PACKAGE = Path(edgekit.__file__).parent
+_ROOT = _PACKAGE.parent
+_SOURCES = sorted(_PACKAGE.rglob("*.py"))
+_MODULE_LINES = 400
+# A table of texts, and the one file that is sent to devices, which can import nothing.
+_LONG = {"findings.py", "worker.py"}
+_BODY_LINES = 60
+_POSITIONAL = 5
+
+
+def _name(file: Path) -> str:
+    return str(file.relative_to(_PACKAGE))
+
+
+def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function's body without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def _functions(file: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+@pytest.mark.skipif(not (_ROOT / "pyproject.toml").is_file(), reason="needs a checkout")
+def test_imports_point_down():
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter, "--no-cache"], cwd=_ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("file", _SOURCES, ids=_name)
+def test_files_and_functions_stay_small(file):
+    assert file.name in _LONG or len(file.read_text(encoding="utf-8").splitlines()) <= _MODULE_LINES
+    sizes = {function.name: _body_lines(function) for function in _functions(file)}
+    assert {name: size for name, size in sizes.items() if size > _BODY_LINES} == {}
+
+
+@pytest.mark.parametrize("file", _SOURCES, ids=_name)
+def test_few_positional_parameters_and_full_annotations(file):
+    for function in _functions(file):
+        positional = [
+            a for a in [*function.args.posonlyargs, *function.args.args] if a.arg not in {"self", "cls"}
+        ]
+        # Click passes every option of a command by name.
+        is_command = function.name == "command"
+        assert is_command or len(positional) <= _POSITIONAL, function.name
+        assert function.returns is not None, function.name
+
+
+def test_no_file_is_a_drawer_for_everything():
+    banned = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
+    assert [_name(file) for file in _SOURCES if file.stem.lower() in banned] == []

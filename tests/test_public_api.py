@@ -1,0 +1,49 @@
+"""The public API is a list; what is not on it may change."""
+
+import subprocess
+import sys
+
+import pytest
+
+import edgekit
+
+_PUBLIC = [
+    "Artifact",
+    "Dataset",
+    "EdgekitError",
+    "Finding",
+    "Format",
+    "Recipe",
+    "TensorSpec",
+    "__version__",
+    "benchmark",
+    "evaluate",
+    "explain",
+    "inspect",
+    "open_artifact",
+    "open_dataset",
+    "quantize",
+]
+
+
+def test_all_is_this_list():
+    assert edgekit.__all__ == _PUBLIC
+    assert dir(edgekit) == _PUBLIC
+
+
+@pytest.mark.parametrize("name", _PUBLIC)
+def test_every_name_resolves_and_is_documented(name):
+    thing = getattr(edgekit, name)
+    assert thing is not None
+    assert name == "__version__" or thing.__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'quantise'"):
+        _ = edgekit.quantise
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    script = "import sys, edgekit; print(sorted({'numpy', 'click', 'rich', 'tensorflow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
