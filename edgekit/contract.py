@@ -4,10 +4,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from edgekit.artifact import Artifact, lineage_path
+import numpy as np
+
+from edgekit.artifact import Artifact, TensorSpec, lineage_path
 from edgekit.data import Dataset
 from edgekit.findings import Finding, Level
 from edgekit.preprocessing import Preprocessing, from_document
+
+_PIXEL_MAX = 255
 
 
 def under_contract(
@@ -31,12 +35,36 @@ def under_contract(
     if promised is not None and own != promised:
         text = f"The model was made with another contract ({promised.name}) than the samples have."
         return dataset, (Finding("EK408", text, "The result holds for these samples alone."),)
-    if own is None and preprocess is None and _is_raw(dataset) and _takes_floats(artifact):
-        text = "The samples are integers or images, and no contract says how the model takes them: unscaled."
-        return dataset, (
-            Finding("EK409", text, "If the model expects another range: --preprocess SPEC.", Level.NOTE),
-        )
+    if own is None and preprocess is None and _is_raw(dataset):
+        return dataset, _range_findings(artifact)
     return dataset, ()
+
+
+def _range_findings(artifact: Artifact) -> tuple[Finding, ...]:
+    """What to say about integers or images, 0 to 255, that no contract scales."""
+    if not all(spec.dtype.startswith("float") or spec.quantization for spec in artifact.inputs):
+        return ()
+    hint = "If the model expects another range: --preprocess SPEC."
+    highest = [_highest(spec) for spec in artifact.inputs]
+    if None in highest:
+        text = "The samples are integers or images, and no contract says how the model takes them: unscaled."
+        return (Finding("EK409", text, hint, Level.NOTE),)
+    small = [
+        f"{spec.name!r} takes at most {top:.3g}"
+        for spec, top in zip(artifact.inputs, highest, strict=True)
+        if top is not None and top < _PIXEL_MAX / 2
+    ]
+    if small:
+        text = f"The samples are raw, 0 to 255 and unscaled, but {', '.join(small)}: they saturate."
+        return (Finding("EK409", text, hint),)
+    return ()
+
+
+def _highest(spec: TensorSpec) -> float | None:
+    """The largest real number that a quantized input can hold."""
+    if spec.quantization is None:
+        return None
+    return spec.quantization.scales[0] * (np.iinfo(spec.dtype).max - spec.quantization.zero_points[0])
 
 
 def _of_lineage(artifact: Artifact) -> Preprocessing | None:
@@ -54,7 +82,3 @@ def _of_lineage(artifact: Artifact) -> Preprocessing | None:
 def _is_raw(dataset: Dataset) -> bool:
     batch = next(iter(dataset.raw_batches(1)))
     return all(array.dtype.kind in "uiU" for array in batch.inputs.values())
-
-
-def _takes_floats(artifact: Artifact) -> bool:
-    return all(spec.dtype.startswith("float") or spec.quantization is not None for spec in artifact.inputs)

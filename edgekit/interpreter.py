@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekit.artifact import Artifact, TensorSpec
 from edgekit.errors import ModelError
-from edgekit.sampling import batch_size, joined, one_at_a_time
+from edgekit.sampling import batch_size, filled, joined
 from edgekit.tensor import Array, Quantization, dequantize, quantize
 
 
@@ -85,16 +85,18 @@ class InterpreterSession:
         self._shapes = shapes
 
     def _invoke(self, rows: Mapping[str, Array]) -> dict[_Port, list[Array]]:
-        interpreter = self._interpreter
+        """Every sample by itself; the loop holds nothing that a bare one would not."""
+        batch, interpreter = self._batch, self._interpreter
         set_tensor, invoke, get_tensor = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
         # Recurrent models keep their state from one call to the next: samples would see their predecessors.
         forget = interpreter.reset_all_variables
-        indices = {port.name: port.index for port in self._inputs}
+        full = filled(rows, batch)
+        feeds = [(port.index, full[port.name]) for port in self._inputs]
         outputs: list[tuple[int, list[Array]]] = [(port.index, []) for port in self._outputs]
-        for feed in one_at_a_time(rows, self._batch):
+        for first in range(0, len(feeds[0][1]), batch):
             forget()
-            for name, values in feed.items():
-                set_tensor(indices[name], values)
+            for index, array in feeds:
+                set_tensor(index, array[first : first + batch])
             invoke()
             for index, part in outputs:
                 part.append(get_tensor(index))

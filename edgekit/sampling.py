@@ -1,6 +1,6 @@
 """Samples fed to a model one by one, and its outputs put together again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -26,17 +26,13 @@ def batch_size(artifact: Artifact) -> int:
     return sizes.pop()
 
 
-def one_at_a_time(inputs: Mapping[str, Array], batch: int) -> Iterator[dict[str, Array]]:
-    """Slices of ``batch`` rows, (1, 32, 32, 3) for a batch of 1; the last is filled up with its last row."""
+def filled(inputs: Mapping[str, Array], batch: int) -> dict[str, Array]:
+    """Inputs of a length that is a multiple of ``batch``: the last row is repeated."""
     count = len(next(iter(inputs.values())))
-    for first in range(0, count, batch):
-        part = {name: array[first : first + batch] for name, array in inputs.items()}
-        missing = first + batch - count
-        if missing > 0:
-            part = {
-                name: np.concatenate([rows, rows[-1:].repeat(missing, axis=0)]) for name, rows in part.items()
-            }
-        yield part
+    missing = -count % batch
+    if not missing:
+        return dict(inputs)
+    return {name: np.concatenate([rows, rows[-1:].repeat(missing, axis=0)]) for name, rows in inputs.items()}
 
 
 def joined(parts: Sequence[Array], name: str, *, count: int, batch: int) -> Array:

@@ -39,6 +39,23 @@ def default_runtime(model_format: Format) -> str:
     return _DEFAULTS[model_format]
 
 
+def check_runtime(artifact: Artifact, runtime: str | None) -> str:
+    """The name of the runtime that will execute a model: the one asked for, or its format's.
+
+    Raises:
+        UsageError: There is no such runtime, or it does not take this format.
+    """
+    name = runtime or default_runtime(artifact.format)
+    if artifact.format not in load("runtimes", name).FORMATS:
+        fitting = [other for other in names("runtimes") if artifact.format in load("runtimes", other).FORMATS]
+        raise UsageError(
+            "EK414",
+            f"The runtime {name} does not execute {artifact.format} models.",
+            f"Use one of: {', '.join(fitting)}.",
+        )
+    return name
+
+
 def open_session(artifact: Artifact, runtime: str | None = None, threads: int = 1) -> Session:
     """Load a model into a runtime, by default that of its format.
 
@@ -47,14 +64,5 @@ def open_session(artifact: Artifact, runtime: str | None = None, threads: int = 
         ModelError: The runtime cannot load the model.
         DependencyError: The runtime is not installed.
     """
-    name = runtime or default_runtime(artifact.format)
-    module = load("runtimes", name)
-    if artifact.format not in module.FORMATS:
-        fitting = [other for other in names("runtimes") if artifact.format in load("runtimes", other).FORMATS]
-        raise UsageError(
-            "EK414",
-            f"The runtime {name} does not execute {artifact.format} models.",
-            f"Use one of: {', '.join(fitting)}.",
-        )
-    session: Session = module.open(artifact, threads=threads)
+    session: Session = load("runtimes", check_runtime(artifact, runtime)).open(artifact, threads=threads)
     return session

@@ -7,7 +7,7 @@ import numpy as np
 
 from edgekit.artifact import Artifact, Format
 from edgekit.errors import DependencyError, ModelError
-from edgekit.sampling import batch_size, joined, one_at_a_time
+from edgekit.sampling import batch_size, filled, joined
 from edgekit.tensor import Array
 
 FORMATS = (Format.ONNX,)
@@ -27,9 +27,12 @@ class OnnxSession:
         typed = {
             spec.name: inputs[spec.name].astype(spec.dtype, copy=False) for spec in self._artifact.inputs
         }
+        count = len(next(iter(typed.values())))
+        full = filled(typed, self._batch)
         parts: list[list[Array]] = [[] for _ in self._outputs]
         try:
-            for feed in one_at_a_time(typed, self._batch):
+            for first in range(0, count, self._batch):
+                feed = {name: rows[first : first + self._batch] for name, rows in full.items()}
                 for part, output in zip(parts, self._session.run(self._outputs, feed), strict=True):
                     part.append(np.asarray(output))
         except Exception as error:
@@ -39,7 +42,6 @@ class OnnxSession:
                 "The data fit the model's declared inputs, so the model itself is at fault.",
                 detail=str(error),
             ) from error
-        count = len(next(iter(typed.values())))
         return {
             name: joined(part, name, count=count, batch=self._batch)
             for name, part in zip(self._outputs, parts, strict=True)

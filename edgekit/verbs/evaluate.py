@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from edgekit.formats import open_artifact
 from edgekit.metric_choice import choose_metric
 from edgekit.metrics import Context, Drop, Metric, Rows
 from edgekit.predictions import PredictionsFile
+from edgekit.runtimes import check_runtime
 from edgekit.statistics import Interval
 from edgekit.tensor import Array
 
@@ -115,19 +116,23 @@ def evaluate(  # noqa: PLR0913 - two things, and options by keyword
         UsageError: There is no such metric, runtime or contract, or an option does not fit.
     """
     began = time.perf_counter()
-    artifact = _opened(model)
-    dataset, findings = under_contract(_dataset(data, preprocess), artifact, preprocess)
-    dataset = (dataset.spread(samples) if samples else dataset).bind(artifact.inputs)
-    other = None if reference is None else _opened(reference)
-    name, chosen = choose_metric(metric, artifact, dataset, has_reference=other is not None)
-    job = _job(artifact, other, dataset, metric=name, runtime=runtime, keep_outputs=bool(save_predictions))
+    job, dataset, findings = _planned(
+        model,
+        data,
+        metric=metric,
+        reference=reference,
+        runtime=runtime,
+        samples=samples,
+        preprocess=preprocess,
+    )
+    job = replace(job, keep_outputs=save_predictions is not None)
     rows, speed = _run(job, dataset, workers=workers, save_predictions=save_predictions, progress=progress)
-    context = Context(_class_names(dataset, artifact), tuple(spec.name for spec in artifact.outputs))
-    summary = _metric(name).summarize(rows, context)
+    outputs = tuple(spec.name for spec in job.model.outputs)
+    summary = _metric(job.metric).summarize(rows, Context(_class_names(dataset, job.model), outputs))
     return Evaluation(
-        model=artifact.path,
-        metric=name,
-        unit=_metric(name).UNIT,
+        model=job.model.path,
+        metric=job.metric,
+        unit=_metric(job.metric).UNIT,
         value=summary.value,
         ci95=summary.ci95,
         n=len(rows),
@@ -138,8 +143,26 @@ def evaluate(  # noqa: PLR0913 - two things, and options by keyword
         runtime=job.runtimes[0],
         workers=speed.workers,
         rows=rows,
-        findings=(*findings, *chosen, *_several_outputs(artifact, name), *summary.findings),
+        findings=(*findings, *summary.findings),
     )
+
+
+def planned(
+    model: str | Path | Artifact, data: str | Path | Dataset, **options: Any
+) -> tuple[dict[str, Any], Any]:
+    """What ``evaluate`` would do with these options, and what it would say, without running the model.
+
+    Raises:
+        EdgekitError: What ``evaluate`` would raise before it runs the model.
+    """
+    job, dataset, findings = _planned(model, data, **options)
+    plan = {
+        "model": str(job.model.path),
+        "metric": job.metric,
+        "runtime": job.runtimes[0],
+        "n": dataset.count,
+    }
+    return plan, findings
 
 
 def paired(before: Evaluation, after: Evaluation) -> PairedDrop:
@@ -161,6 +184,34 @@ def paired(before: Evaluation, after: Evaluation) -> PairedDrop:
     return PairedDrop(found.value, found.ci95, found.broken, found.fixed, len(before.rows))
 
 
+def _planned(  # noqa: PLR0913 - the options of evaluate
+    model: str | Path | Artifact,
+    data: str | Path | Dataset,
+    *,
+    metric: str | None,
+    reference: str | Path | Artifact | None,
+    runtime: str | None,
+    samples: int | None,
+    preprocess: str | None,
+) -> tuple[Job, Dataset, tuple[Finding, ...]]:
+    """All that can be refused without running the model is refused here."""
+    artifact = _opened(model)
+    dataset, findings = under_contract(_dataset(data, preprocess), artifact, preprocess)
+    dataset = (dataset.spread(samples) if samples else dataset).bind(artifact.inputs)
+    other = None if reference is None else _opened(reference)
+    name, chosen = choose_metric(metric, artifact, dataset, has_reference=other is not None)
+    check_runtime(artifact, runtime)
+    job = Job(artifact, dataset.preparation, name, runtime)
+    if other is not None and _metric(name).NEEDS != "labels":
+        job = replace(
+            job,
+            reference=other,
+            reference_preparation=dataset.bind(other.inputs).preparation,
+            outputs=match_outputs(artifact.outputs, other.outputs),
+        )
+    return job, dataset, (*findings, *chosen, *_several_outputs(artifact, name))
+
+
 def _opened(model: str | Path | Artifact) -> Artifact:
     return model if isinstance(model, Artifact) else open_artifact(Path(model))
 
@@ -175,31 +226,6 @@ def _metric(name: str) -> Metric:
     module: Any = load("metrics", name)
     metric: Metric = module
     return metric
-
-
-def _job(
-    artifact: Artifact,
-    reference: Artifact | None,
-    dataset: Dataset,
-    *,
-    metric: str,
-    runtime: str | None,
-    keep_outputs: bool,
-) -> Job:
-    if runtime is not None:
-        load("runtimes", runtime)
-    if reference is None or _metric(metric).NEEDS == "labels":
-        return Job(artifact, dataset.preparation, metric, runtime, keep_outputs=keep_outputs)
-    return Job(
-        artifact,
-        dataset.preparation,
-        metric,
-        runtime,
-        reference=reference,
-        reference_preparation=dataset.bind(reference.inputs).preparation,
-        outputs=match_outputs(artifact.outputs, reference.outputs),
-        keep_outputs=keep_outputs,
-    )
 
 
 def match_outputs(outputs: tuple[TensorSpec, ...], reference: tuple[TensorSpec, ...]) -> dict[str, str]:

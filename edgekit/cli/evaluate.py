@@ -1,0 +1,138 @@
+"""``edgekit evaluate``: how good a model is on samples."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekit.cli._group import edgekit_command
+from edgekit.cli._output import Outcome, progress
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from edgekit.verbs.evaluate import Evaluation
+
+_EPILOG = """\b
+Examples:
+  edgekit evaluate model.tflite --data test.npz
+  edgekit evaluate model.tflite --data photos/ --preprocess imagenet-torch
+  edgekit evaluate model.int8.tflite --data test.npz --metric snr --reference model.keras
+  edgekit evaluate autoencoder.tflite --data test.npz --metric auc --save-predictions rows.npz
+"""
+_MAX_CONFUSION = 100
+_SHOWN_CLASSES = 20
+
+
+@edgekit_command(epilog=_EPILOG)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    required=True,
+    metavar="DATA",
+    help="Samples: .npz, .npy, folder of images, spec, FILE.py:function.",
+)
+@click.option(
+    "--metric", metavar="NAME", help="top1, top5, auc, mse, mae, snr, agreement.  [default: what fits]"
+)
+@click.option("--reference", metavar="MODEL", help="Compare with this model's outputs; needs no labels.")
+@click.option("--runtime", metavar="NAME", help="What executes the model.  [default: its format's]")
+@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Only N samples, evenly spread.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one per core]"
+)
+@click.option(
+    "--preprocess", metavar="SPEC", help="Preprocessing contract of the samples; none ignores the lineage's."
+)
+@click.option(
+    "--save-predictions",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write outputs, labels and digests to this .npz, one row per sample.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file of --save-predictions.")
+@click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
+def command(model: Path, data: str, *, overwrite: bool, dry_run: bool, **options: Any) -> Outcome:
+    """Measure MODEL on labelled samples, or against a reference model, in its own runtime."""
+    from edgekit.files import check_output
+    from edgekit.verbs.evaluate import evaluate, planned
+
+    saved = options["save_predictions"]
+    if saved is not None:
+        check_output(saved, overwrite=overwrite)
+    if dry_run:
+        choices = {key: options[key] for key in ("metric", "reference", "runtime", "samples", "preprocess")}
+        plan, findings = planned(model, data, **choices)
+        step = "measure {metric} of {model} in {runtime} on {n} samples".format(**plan)
+        return Outcome({"dry_run": True, **plan}, view=[f"would {step}"], findings=findings)
+    with progress(f"evaluating {model.name}") as advance:
+        evaluation = evaluate(model, data, progress=advance, **options)
+    return Outcome(
+        _result(evaluation),
+        view=_view(evaluation),
+        findings=evaluation.findings,
+        next_steps=[f"edgekit benchmark {model}"],
+    )
+
+
+def _result(evaluation: "Evaluation") -> dict[str, Any]:
+    """The document; a confusion matrix of a thousand classes would have a million numbers."""
+    document = evaluation.describe()
+    confusion = evaluation.confusion
+    if confusion is not None and len(confusion) > _MAX_CONFUSION:
+        document["confusion"] = None
+    return document
+
+
+def _view(evaluation: "Evaluation") -> "list[RenderableType]":
+    low, high = (_shown(end, evaluation.unit) for end in evaluation.ci95)
+    value = _shown(evaluation.value, evaluation.unit)
+    head = f"{evaluation.metric} {value}  (95% interval {low} to {high}, n = {evaluation.n})"
+    speed = (
+        f"{evaluation.samples_per_second:,.0f} samples per second in {evaluation.workers} process(es) "
+        f"of {evaluation.runtime}; {evaluation.seconds:.1f} s in all"
+    )
+    return [head, *_tables(evaluation), speed]
+
+
+def _tables(evaluation: "Evaluation") -> "list[RenderableType]":
+    from rich.table import Table
+
+    if len(evaluation.per_class) < 2:
+        return []
+    worst = sorted(evaluation.per_class, key=lambda item: item["value"])[:_SHOWN_CLASSES]
+    by_output = "output" in worst[0]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("output" if by_output else "class")
+    for heading in ("n", evaluation.metric, "95% interval", "" if by_output else "mostly taken for"):
+        table.add_column(heading, justify="right")
+    for item in worst:
+        low, high = (_shown(end, evaluation.unit) for end in item["ci95"])
+        table.add_row(
+            str(item["output"] if by_output else item["name"]),
+            str(item["n"]),
+            _shown(item["value"], evaluation.unit),
+            f"{low} to {high}",
+            "" if by_output else _confused(evaluation, item["class"]),
+        )
+    left_out = len(evaluation.per_class) - len(worst)
+    return [table, *([f"and {left_out} better ones: see --json"] if left_out else [])]
+
+
+def _confused(evaluation: "Evaluation", label: int) -> str:
+    """The class that a label's samples are most often taken for: ``dog (31)``."""
+    if evaluation.confusion is None:
+        return ""
+    row = evaluation.confusion[label].copy()
+    row[label] = 0
+    if not row.any():
+        return ""
+    other = int(row.argmax())
+    names = {item["class"]: item["name"] for item in evaluation.per_class}
+    return f"{names.get(other, other)} ({row[other]})"
+
+
+def _shown(value: float, unit: str) -> str:
+    if unit == "fraction":
+        return f"{100 * value:.2f}%"
+    return f"{value:.2f} dB" if unit == "dB" else f"{value:.6g}"
