@@ -194,6 +194,12 @@ CATALOG: dict[str, Code] = {
         "known, so the total is a lower bound.",
         "Compare the models by latency: edgekit benchmark.",
     ),
+    "EK134": Code(
+        "Free sizes besides the batch",
+        "The length of a sequence or the size of an image is left open in the file. What is computed from shapes, "
+        "such as the number of multiply-accumulates, takes them as one.",
+        "Fix the sizes when the model is exported, which also makes it faster.",
+    ),
     "EK135": Code(
         "TensorFlow ran out of memory",
         "A tensor was larger than the memory that is left.",
@@ -373,10 +379,21 @@ CATALOG: dict[str, Code] = {
         "With --engine auto every engine that applies is tried; one failed and another did the work.",
         "Nothing to do. Run with --engine NAME -v to see why it failed.",
     ),
+    "EK322": Code(
+        "A rule matches no layer",
+        "A --keep-float expression or a rule of the recipe file speaks of layers or operators that the model does not "
+        "have, so it changed nothing.",
+        "List the names with `edgekit inspect MODEL --ops` and correct the expression.",
+    ),
     "EK330": Code(
         "The float model gives NaN",
         "The model itself gives NaN or infinity for these samples, before any quantization.",
         "Check the samples and their preprocessing, and the model's training.",
+    ),
+    "EK332": Code(
+        "The model is quantized already",
+        "Weights of the given model are integers. Quantizing them again would round what was rounded before.",
+        "Give the float model that it was made from.",
     ),
     "EK331": Code(
         "The quantized outputs are noise",
@@ -714,6 +731,21 @@ CATALOG: dict[str, Code] = {
         "A package is not installed",
         "The command needs TensorFlow, Keras, tf_keras or tf2onnx, which the plain installation does not bring.",
         'Run pip install "edgekit[tensorflow]".',
+    ),
+    "EK620": Code(
+        "A package does not work",
+        "A package is missing, has another version than edgekit needs, or cannot be imported.",
+        "Run the pip line of the hint, best in a fresh virtual environment.",
+    ),
+    "EK621": Code(
+        "Little free disk",
+        "Models are converted in the folder for temporary files, and less than 1 GiB is free there.",
+        "Free some space, or set TMPDIR to a folder on another disk.",
+    ),
+    "EK622": Code(
+        "edgekit is not installed",
+        "Python found edgekit's sources in a folder, but no installed package, so its requirements are unknown.",
+        "Install it into a virtual environment: pip install edgekit",
     ),
     # 9: the command line and edgekit itself
     "EK901": Code(

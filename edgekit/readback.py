@@ -112,7 +112,8 @@ def read_back(
     count = len(next(iter(reference.inputs.values())))
     partial = ReadBack(differences, found, stayed, count, ())
     _refuse_garbage(artifact, partial)
-    return ReadBack(differences, found, stayed, count, tuple(_findings(artifact, reference, partial)))
+    noticed = (*_findings(artifact, reference, partial), *_idle_rules(recipe, found))
+    return ReadBack(differences, found, stayed, count, noticed)
 
 
 def _run(artifact: Artifact, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -162,6 +163,20 @@ def _findings(artifact: Artifact, reference: Reference, read: ReadBack) -> Itera
             "Measure the accuracy with --evaluate DATA before using this file.",
         )
     yield from _slow_kernels(artifact, read)
+
+
+def _idle_rules(recipe: Recipe, found: tuple[Operator, ...]) -> Iterator[Finding]:
+    """A rule that speaks of no layer is most likely a typing error."""
+    for rule in recipe.rules:
+        if not any(rule.matches(operator.kind, operator.names) for operator in found):
+            what = " ".join(
+                filter(None, (", ".join(rule.operators), repr(rule.layers) if rule.layers else ""))
+            )
+            yield Finding(
+                "EK322",
+                f"The rule for {what} ({rule.precision.name}) matches no layer of this model.",
+                "Layers are matched by the names that `edgekit inspect MODEL --ops` lists.",
+            )
 
 
 def _slow_kernels(artifact: Artifact, read: ReadBack) -> Iterator[Finding]:

@@ -207,9 +207,16 @@ def _weight_only(model: "ModelProto", job: Job, folder: Path) -> "ModelProto":
 
 def _float16(model: "ModelProto", job: Job, folder: Path) -> "ModelProto":
     del folder
+    from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    return convert_float_to_float16(model, keep_io_types=True, node_block_list=_kept_float(model, job.recipe))
+    converted = convert_float_to_float16(
+        model, keep_io_types=True, node_block_list=_kept_float(model, job.recipe)
+    )
+    # It puts its casts at the end of the list of nodes, where the standard forbids them.
+    ordered = ONNXModel(converted)
+    ordered.topological_sort()
+    return ordered.model
 
 
 _QUANTIZERS = {

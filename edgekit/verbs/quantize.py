@@ -17,6 +17,7 @@ from edgekit.data import Dataset, open_dataset
 from edgekit.errors import EdgekitError, ModelError, UsageError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
+from edgekit.operators import operators
 from edgekit.passes.set_io import IOType
 from edgekit.pipeline import Produced, Settings, run
 from edgekit.plan import Plan, plan_quantization
@@ -121,6 +122,7 @@ def quantize(  # noqa: PLR0913 - one keyword for each of the command's options, 
     started, path = time.perf_counter(), Path(output)
     files.check_output(path, overwrite=overwrite)
     source = open_artifact(Path(model))
+    _refuse_quantized(source)
     plan = plan_quantize(
         source.format, path, recipe=recipe, format=format, engine=engine, keep_float=keep_float
     )
@@ -166,6 +168,17 @@ def plan_quantize(
     return plan_quantization(
         source, _output_format(output, format), loaded.keeping_float(keep_float), engine_name=engine
     )
+
+
+def _refuse_quantized(source: Artifact) -> None:
+    if source.format not in {Format.TFLITE, Format.ONNX}:
+        return
+    if any(operator.has_integer_weights for operator in operators(source.path, source.format)):
+        raise ModelError(
+            "EK332",
+            f"{source.path} is quantized already.",
+            "Quantize the float model that it was made from: every step after the first only loses.",
+        )
 
 
 def _output_format(path: Path, format_name: str | None) -> Format:
