@@ -184,8 +184,8 @@ CATALOG: dict[str, Code] = {
     ),
     "EK132": Code(
         "Recurrent layers written out",
-        "TensorFlow's converter cannot quantize the loop of a recurrent layer, so the loop was written out step by "
-        "step. The file computes the same, and grows with the number of steps.",
+        "TensorFlow's converter cannot quantize the loop of a recurrent layer, and inspect cannot look into it, so "
+        "the loop was written out step by step. It computes the same, and the file grows with the steps.",
         "For a smaller file choose the recipe dynamic.",
     ),
     "EK133": Code(

@@ -1,5 +1,6 @@
 """The operators of a ``.tflite`` or ``.onnx`` file, in one vocabulary for both."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,11 @@ _WEIGHTED = frozenset(
     | {"EMBEDDING_LOOKUP", "GATHER", "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF"}
     | {"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN", "Attention"}
 )
+
+# Bits per value by ONNX's data type, where it is not 32: onnx.proto, TensorProto.DataType.
+_BITS = {2: 8, 3: 8, 4: 16, 5: 16, 7: 64, 9: 8, 10: 16, 11: 64, 13: 64, 14: 64, 15: 128, 16: 16} | {
+    17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2
+}  # fmt: skip
 
 _FLOATS = frozenset({"float32", "float16", "float64", "bfloat16"})
 _NARROW = frozenset({"int2", "int4", "uint4", "int8", "uint8"})
@@ -151,7 +157,7 @@ def _onnx_values(model: "ModelProto") -> dict[str, Operand]:
     import onnx
     from onnx import helper
 
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = _with_shapes(model)
 
     def dtype(code: int) -> str:
         if code == onnx.TensorProto.INT4:
@@ -165,12 +171,28 @@ def _onnx_values(model: "ModelProto") -> dict[str, Operand]:
         tensor = value.type.tensor_type
         shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
         found[value.name] = Operand(value.name, shape, dtype(tensor.elem_type))
-    for constant in graph.initializer:
-        size = constant.ByteSize()
-        found[constant.name] = Operand(
-            constant.name, tuple(constant.dims), dtype(constant.data_type), True, size
-        )
+    stored = {node.output[0]: attribute.t for node in graph.node if node.op_type == "Constant"
+              for attribute in node.attribute if attribute.name == "value"}  # fmt: skip
+    stored |= {tensor.name: tensor for tensor in graph.initializer}
+    for name, tensor in stored.items():
+        # Data outside of the file have no bytes here, and integers may be stored as wider ones.
+        size = math.prod(tensor.dims) * _BITS.get(tensor.data_type, 32) // 8
+        found[name] = Operand(name, tuple(tensor.dims), dtype(tensor.data_type), True, size)
     return found
+
+
+def _with_shapes(model: "ModelProto") -> "GraphProto":
+    """The graph with the shapes that follow from its inputs', a free batch taken as one."""
+    import onnx
+
+    for value in model.graph.input:
+        dimensions = value.type.tensor_type.shape.dim
+        if dimensions and not dimensions[0].HasField("dim_value"):
+            dimensions[0].dim_value = 1
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception:  # noqa: BLE001 - inference gives up on some models that run; their shapes stay unknown
+        return model.graph
 
 
 def _integer_twins(graph: "GraphProto", values: Mapping[str, Operand]) -> dict[str, Operand]:

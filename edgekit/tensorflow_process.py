@@ -45,7 +45,8 @@ class TFLiteExport:
 
     ``batch`` is put in place of a free first dimension; None leaves it free. ``calibration`` has samples on
     the first axis by input name, ``{"image": (200, 32, 32, 3)}``; the two integer ways need it. ``io`` is
-    the type of inputs and outputs of an int8 file.
+    the type of inputs and outputs of an int8 file. ``unroll`` writes recurrent layers of Keras 3 with at most
+    64 steps out step by step, which the two integer ways do anyway.
     """
 
     batch: int | None = 1
@@ -53,6 +54,7 @@ class TFLiteExport:
     calibration: Mapping[str, Array] | None = None
     io: Literal["float32", "int8", "uint8"] = "float32"
     per_channel: bool = True
+    unroll: bool = False
 
     def __post_init__(self) -> None:
         if self.optimize in ("int8", "int16x8") and not self.calibration:
@@ -263,7 +265,7 @@ def export_tflite(path: Path, output: Path, options: TFLiteExport) -> tuple[Find
         files.copy_file(made, output)
     if not reply["unrolled"]:
         return ()
-    message = f"{reply['unrolled']} recurrent layers were written out step by step, to be quantized."
+    message = f"Recurrent layers were written out step by step: {reply['unrolled']}."
     return (Finding("EK132", message, level=Level.NOTE),)
 
 

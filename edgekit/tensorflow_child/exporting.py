@@ -21,8 +21,8 @@ class UnusableError(Exception):
 
 def export_tflite(loaded: Loaded, options: dict[str, Any], output: Path) -> None:
     """Convert with TensorFlow's converter; ``options`` are those of ``TFLiteExport``, arrays by path."""
-    integer = options["optimize"] in ("int8", "int16x8")
-    with tempfile.TemporaryDirectory(dir=output.parent) as folder, _unrolled(loaded, wanted=integer):
+    layers = recurrent_layers(loaded, options)
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder, _unrolled(layers):
         _write_signature(loaded.concrete(options["batch"]), loaded, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         _configure(converter, options)
@@ -31,9 +31,10 @@ def export_tflite(loaded: Loaded, options: dict[str, Any], output: Path) -> None
     output.write_bytes(content)
 
 
-def recurrent_layers(loaded: Loaded) -> list[Any]:
-    """The layers of a Keras 3 model that loop over at most 64 steps and are not yet unrolled."""
-    if loaded.loader != "keras":
+def recurrent_layers(loaded: Loaded, options: dict[str, Any]) -> list[Any]:
+    """The layers of a Keras 3 model that are to be unrolled: those that loop over at most 64 steps."""
+    wanted = options["unroll"] or options["optimize"] in ("int8", "int16x8")
+    if not wanted or loaded.loader != "keras":
         return []
     import keras
 
@@ -46,9 +47,8 @@ def recurrent_layers(loaded: Loaded) -> list[Any]:
 
 
 @contextmanager
-def _unrolled(loaded: Loaded, *, wanted: bool) -> Iterator[None]:
-    """Write short recurrences out step by step: the converter cannot calibrate inside a loop, and crashes."""
-    layers = recurrent_layers(loaded) if wanted else []
+def _unrolled(layers: list[Any]) -> Iterator[None]:
+    """Write recurrences out step by step: the converter cannot calibrate inside a loop, and crashes."""
     for layer in layers:
         layer.unroll = True
     try:

@@ -54,8 +54,7 @@ def export_tflite(folder: Path, path: str, output: str, options: dict[str, Any])
     """Write a .tflite file; ``unrolled`` counts the recurrent layers that were written out step by step."""
     loaded = _load(path, folder)
     exporting.export_tflite(loaded, options, Path(output))
-    integer = options["optimize"] in ("int8", "int16x8")
-    return {"unrolled": len(exporting.recurrent_layers(loaded)) if integer else 0}
+    return {"unrolled": len(exporting.recurrent_layers(loaded, options))}
 
 
 def export_onnx(folder: Path, path: str, output: str, batch: int | None, *, tflite: bool) -> None:
