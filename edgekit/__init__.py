@@ -18,6 +18,7 @@ _HOME = {
     "TensorSpec": "edgekit.artifact",
     "before_and_after": "edgekit.before_after",
     "benchmark": "edgekit.verbs.benchmark",
+    "doctor": "edgekit.verbs.doctor",
     "evaluate": "edgekit.verbs.evaluate",
     "explain": "edgekit.findings",
     "inspect": "edgekit.verbs.inspect",
@@ -36,6 +37,7 @@ __all__ = [
     "TensorSpec",
     "__version__",
     "benchmark",
+    "doctor",
     "evaluate",
     "explain",
     "inspect",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from edgekit.formats import open_artifact
     from edgekit.recipe import Recipe
     from edgekit.verbs.benchmark import benchmark
+    from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect
     from edgekit.verbs.quantize import quantize

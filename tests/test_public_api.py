@@ -17,6 +17,7 @@ _PUBLIC = [
     "TensorSpec",
     "__version__",
     "benchmark",
+    "doctor",
     "evaluate",
     "explain",
     "inspect",
