@@ -214,9 +214,7 @@ class Worker:
     def __init__(self) -> None:
         self._session: Any = None
         self._feeds: list[list[Any]] = []
-        self._rss_bytes: int | None = None
-        self._peak_was_reset = False
-        self._peak_before: int | None = None
+        self._memory: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to one request."""
@@ -233,14 +231,16 @@ class Worker:
         session = RUNTIMES[request["runtime"]](request)
         gc.collect()
         gc.disable()  # a collection in the middle of a run would be measured as the model's
-        self._peak_was_reset = _reset_peak()
-        self._rss_bytes, self._peak_before = _memory()
+        source = _source(request.get("data"), int(request.get("seed", 0)))
+        self._memory = PeakMemory()
         try:
             started = time.perf_counter_ns()
             session.load()
             load_ns = time.perf_counter_ns() - started
             specs = session.inputs()
-            self._feeds = _feeds(specs, request.get("data"), int(request.get("seed", 0)))
+            self._memory.pause()
+            self._feeds = _feeds(specs, source)
+            self._memory.resume()
             started = time.perf_counter_ns()
             session.prepare(self._feeds)
             load_ns += time.perf_counter_ns() - started
@@ -252,7 +252,7 @@ class Worker:
             raise
         except Exception as error:  # every runtime has exceptions of its own
             raise WorkerError("model", _sentence(error)) from error
-        peak = self._peak()
+        peak = self._memory.read()
         self._session = session
         shapes = [list(values.shape) for values in self._feeds[0]]
         return {
@@ -286,7 +286,7 @@ class Worker:
             latest = medians[-STEADY_WINDOWS:]
             steady = len(latest) == STEADY_WINDOWS and max(latest) <= (1 + STEADY_TOLERANCE) * min(latest)
         # Before the samples are turned into text: that takes memory which is not the model's.
-        peak = self._peak()
+        peak = self._memory.read()
         return {"samples_ns": samples, "steady": steady, **peak}
 
     def measure(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -329,38 +329,68 @@ class Worker:
             raise WorkerError("model", _sentence(error)) from error
         return samples[:count].tolist()
 
-    def _peak(self) -> dict[str, Any]:
-        """Most memory that the process held, above what it held with the bare runtime imported.
 
-        The mark of the kernel (VmHWM) is reset before loading where the kernel allows it. Where it does
-        not, the mark still counts if loading raised it; else only the present size is known. First use also
-        pages in the runtime's code: about 10 MB for the smallest model in LiteRT on x86-64.
-        """
+class PeakMemory:
+    """The most memory that the process held, above what it held with the bare runtime imported.
+
+    The mark of the kernel (VmHWM) is reset before loading where the kernel allows it. Where it does not,
+    the mark still counts if loading raised it; else only the present size is known. What is made between
+    ``pause`` and ``resume`` is the measurement's own, the inputs, and does not count.
+
+    First use also pages in the runtime's code: some megabytes even for the smallest model.
+    """
+
+    def __init__(self) -> None:
+        self._was_reset = _reset_peak()
+        self._base, self._mark = _memory()
+        self._highest = 0
+
+    def pause(self) -> None:
+        """Note the peak so far: what follows is not the model's."""
+        self.read()
+        self._paused = _memory()[0]
+
+    def resume(self) -> None:
+        """Count again, above what the pause added."""
+        self._was_reset = _reset_peak()
+        now, self._mark = _memory()
+        if now is not None and self._base is not None and self._paused is not None:
+            self._base += now - self._paused
+
+    def read(self) -> dict[str, Any]:
+        """The peak so far, and how it is known; None where the system does not tell."""
         now, peak = _memory()
-        if self._rss_bytes is None or now is None or peak is None:
+        if now is None or peak is None or self._base is None or self._mark is None:
             return {"peak_memory_bytes": None, "peak_memory_method": None}
-        if self._peak_was_reset or (self._peak_before is not None and peak > self._peak_before):
-            method = "VmHWM, reset before loading" if self._peak_was_reset else "VmHWM"
-            return {"peak_memory_bytes": max(0, peak - self._rss_bytes), "peak_memory_method": method}
-        return {
-            "peak_memory_bytes": max(0, now - self._rss_bytes),
-            "peak_memory_method": "VmRSS after the runs",
-        }
+        known = self._was_reset or peak > self._mark
+        self._highest = max(self._highest, (peak if known else now) - self._base)
+        method = (
+            "VmHWM, reset before loading" if self._was_reset else "VmHWM" if known else "VmRSS after the runs"
+        )
+        return {"peak_memory_bytes": self._highest, "peak_memory_method": method}
 
 
-def _feeds(specs: list[dict[str, Any]], data: str | None, seed: int) -> list[list[Any]]:
+def _source(data: str | None, seed: int) -> Any:
+    """Where inputs come from: the arrays of a file, or a generator that has imported all it needs."""
+    if data is not None:
+        return _read_npz(data)
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    generator.random()
+    return generator
+
+
+def _feeds(specs: list[dict[str, Any]], source: Any) -> list[list[Any]]:
     """The sets of inputs that the runs rotate through: one random set, or up to 64 from the user's data."""
-    if data is None:
-        import numpy as np
-
-        generator = np.random.default_rng(seed)
-        return [[_random(generator, spec) for spec in specs]]
-    arrays = _read_npz(data)
+    if not isinstance(source, dict):
+        return [[_random(source, spec) for spec in specs]]
+    arrays = source
     if len(specs) == 1 and len(arrays) == 1:
         arrays = {specs[0]["name"]: next(iter(arrays.values()))}
     columns = [_samples(spec, arrays) for spec in specs]
-    count = min(len(column) for column in columns)
-    return [[column[i] for column in columns] for i in range(count)]
+    count = min((len(column) for column in columns), default=0)
+    return [[column[i] for column in columns] for i in range(max(1, count))] if columns else [[]]
 
 
 def _random(generator: Any, spec: dict[str, Any]) -> Any:

@@ -122,23 +122,27 @@ def _view(result: "Benchmark") -> "list[RenderableType]":
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("model", overflow="fold")
-    table.add_column("runtime")
-    for heading in ("size kB", "load ms", "first ms", "median ms", "95% interval", "p90", "p99", "peak MB"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for number, heading in enumerate(
+        ("model", "kB", "load ms", "first", "median", "95% interval", "p90", "p99", "peak MB")
+    ):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
     for model in result.models:
         table.add_row(*_row(model))
     parts: list[RenderableType] = [table, ""]
     for model in result.models:
-        name = model.subject.artifact.path.name
-        parts.append(
-            f"{histogram(model.latency)}  {name}: {len(model.latency.values)} runs, {model.noise.verdict}"
-        )
+        facts = f"{len(model.latency.values)} runs, {_where(model)}, {model.noise.verdict}"
+        parts.append(f"{histogram(model.latency)}  {model.subject.artifact.path.name}: {facts}")
     for entry in result.ratios:
         interval = f" (95%: {entry.ci95[0]:.3f} to {entry.ci95[1]:.3f})" if entry.ci95 else ""
         names = Path(entry.candidate).name, Path(entry.baseline).name
         parts.append(f"{names[0]} takes {entry.median_ratio:.3f} times as long as {names[1]}{interval}")
     return parts
+
+
+def _where(model: "ModelBenchmark") -> str:
+    """The runtime, with XNNPACK where there is one."""
+    with_delegate = {"xnnpack": " with XNNPACK", "none": " without XNNPACK"}
+    return model.subject.runtime + with_delegate.get(model.opened["delegate"], "")
 
 
 def _row(model: "ModelBenchmark") -> list[str]:
@@ -147,7 +151,6 @@ def _row(model: "ModelBenchmark") -> list[str]:
     interval, memory = latency["ci95_median"], facts["peak_memory_bytes"]
     return [
         Path(facts["model"]).name,
-        f"{facts['runtime']}, {facts['delegate']}" if facts["runtime"] != "onnxruntime" else facts["runtime"],
         f"{facts['model_size_bytes'] / 1000:.1f}",
         f"{facts['load_ms']:.1f}",
         _number(facts["first_inference_ms"]),
