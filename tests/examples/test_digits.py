@@ -68,15 +68,10 @@ def test_training_again_gives_the_same_model(tmp_path):
     pytest.importorskip("sklearn", reason="needs scikit-learn")
     shutil.copy(FOLDER / "train.py", tmp_path)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "train.py")],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    command = [sys.executable, str(tmp_path / "train.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert "of 600 test samples are right" in done.stdout
+    accuracy = re.search(r"([\d.]+)% of 600 test samples are right", done.stdout)
     for name in ("calibration.npz", "test.npz"):
         with np.load(tmp_path / name) as fresh, np.load(FOLDER / name) as shipped:
             assert all(np.array_equal(fresh[key], shipped[key]) for key in shipped.files)
