@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats  # noqa: TID253 - a benchmark is a script
+from scipy import stats
 
 
 @dataclass(frozen=True)

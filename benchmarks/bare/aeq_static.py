@@ -1,14 +1,20 @@
 """What a user would write with ai-edge-quantizer alone: MODEL DATA COUNT OUTPUT."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter  # noqa: TID253 - this script stands for a user's
-from ai_edge_quantizer import quantizer, recipe  # noqa: TID253
+from ai_edge_litert.interpreter import Interpreter
+from ai_edge_quantizer import quantizer, recipe
 
 model, data, count, output = sys.argv[1:]
-samples = np.load(data)["x"][: int(count)].astype(np.float32)
 signature, names = next(iter(Interpreter(model).get_signature_list().items()))
+arrays = np.load(data)
+arrays = {name: arrays[name if len(names["inputs"]) > 1 else "x"][: int(count)] for name in names["inputs"]}
+samples = [
+    {name: values[index : index + 1].astype(np.float32) for name, values in arrays.items()}
+    for index in range(len(next(iter(arrays.values()))))
+]
 engine = quantizer.Quantizer(model, recipe.static_wi8_ai8())
-ranges = engine.calibrate({signature: [{names["inputs"][0]: sample[None]} for sample in samples]})
-engine.quantize(ranges).save(*output.rsplit("/", 1), overwrite=True)
+result = engine.quantize(engine.calibrate({signature: samples}))
+Path(output).write_bytes(result.quantized_model)

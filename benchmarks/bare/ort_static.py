@@ -1,0 +1,31 @@
+"""What a user would write with ONNX Runtime's quantizer alone: MODEL DATA COUNT OUTPUT."""
+
+import sys
+
+import numpy as np
+import onnxruntime
+from onnxruntime.quantization import CalibrationDataReader, quant_pre_process, quantize_static
+
+model, data, count, output = sys.argv[1:]
+inputs = [entry.name for entry in onnxruntime.InferenceSession(model).get_inputs()]
+
+
+class Reader(CalibrationDataReader):
+    """Yields the calibration samples one by one."""
+
+    def __init__(self) -> None:
+        arrays = np.load(data)
+        arrays = {name: arrays[name if len(inputs) > 1 else "x"][: int(count)] for name in inputs}
+        self.samples = iter(
+            {name: values[index : index + 1].astype(np.float32) for name, values in arrays.items()}
+            for index in range(len(next(iter(arrays.values()))))
+        )
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next sample."""
+        return next(self.samples, None)
+
+
+prepared = f"{output}.prepared.onnx"
+quant_pre_process(model, prepared, skip_symbolic_shape=True)
+quantize_static(prepared, output, Reader())

@@ -1,0 +1,141 @@
+"""Float and quantized accuracy of the public models, recipe by recipe, and against the bare engines.
+
+    python benchmarks/quantize_table.py [--recipe int8 ...] [--case ic ...] [--bare] [--json FILE]
+
+One row per model and recipe: the metric before and after on the same samples, the paired drop with its 95%
+interval, bytes, median latency, the engine that was kept, and the operators that stayed float. With --bare
+the engines underneath quantize the same model to int8 on the same calibration data, by scripts that a user
+would write (benchmarks/bare/), and are measured on the same samples.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from _cases import CALIBRATION_COUNT, CASES, Case
+
+import edgekit
+from edgekit import tensorflow_process
+from edgekit.artifact import Format
+from edgekit.interleaved import BenchmarkOptions
+
+RECIPES = ("int8", "dynamic", "float16", "int16x8")
+_BARE = Path(__file__).parent / "bare"
+_LATENCY_S = 0.5
+
+
+def measure(case: Case, recipe: str, folder: Path) -> dict[str, Any]:
+    """Quantize one model by one recipe and judge the result."""
+    calibration, test = case.data(folder)
+    output = folder / f"{case.name}-{recipe}{case.suffix}"
+    row: dict[str, Any] = {"case": case.name, "recipe": recipe}
+    try:
+        found = edgekit.quantize(case.path, output, recipe=recipe, calibration=calibration, overwrite=True)
+    except edgekit.EdgekitError as error:
+        return row | {"error": f"{error.code} {error.message}"}
+    described = found.describe()
+    return row | {
+        **_judged(case, output, test),
+        "size_bytes": output.stat().st_size,
+        "source_bytes": found.source.size_bytes,
+        "engine": found.engine,
+        "float_ops": described["ops"]["float"],
+        "ops": described["ops"]["total"],
+        "snr_db": found.read_back.snr_db,
+        "findings": sorted({finding.code for finding in found.findings}),
+    }
+
+
+def bare(case: Case, folder: Path) -> Iterator[dict[str, Any]]:
+    """The engines underneath, used as a user would, on the same calibration data."""
+    calibration, test = case.data(folder)
+    for name, script, model in _bare_ways(case, folder):
+        output = folder / f"{case.name}-{name}{case.suffix}"
+        command = [sys.executable, str(_BARE / script), str(model), str(calibration), str(CALIBRATION_COUNT)]
+        done = subprocess.run([*command, str(output)], capture_output=True, text=True, check=False)
+        row: dict[str, Any] = {"case": case.name, "recipe": f"bare {name}"}
+        if done.returncode or not output.is_file():
+            yield row | {
+                "error": (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1][:100]
+            }
+            continue
+        yield row | {**_judged(case, output, test), "size_bytes": output.stat().st_size}
+
+
+def _bare_ways(case: Case, folder: Path) -> Iterator[tuple[str, str, Path]]:
+    source = edgekit.open_artifact(case.path)
+    if source.format is Format.ONNX:
+        yield "onnxruntime", "ort_static.py", case.path
+        return
+    model = case.path
+    if source.format is not Format.TFLITE:
+        yield "tflite-converter", "tflite_converter.py", case.path
+        model = folder / f"{case.name}-float.tflite"
+        tensorflow_process.export_tflite(case.path, model, tensorflow_process.TFLiteExport())
+    yield "ai-edge-quantizer", "aeq_static.py", model
+
+
+def _judged(case: Case, output: Path, test: Path) -> dict[str, Any]:
+    judged = edgekit.before_and_after(case.path, output, test, metric=case.metric).describe()
+    report = edgekit.benchmark([output], BenchmarkOptions(max_seconds=_LATENCY_S))
+    return {**judged, "latency_ms": report.models[0].describe()["latency_ms"]["median"]}
+
+
+def sentence(row: dict[str, Any]) -> str:
+    """A row of the Markdown table."""
+    if "error" in row:
+        return f"| {row['case']} | {row['recipe']} | {row['error']} |"
+    if row["before"] is None:
+        accuracy = (
+            f"{row['metric']} {row['after']:.1f} dB [{', '.join(f'{x:.1f}' for x in row['after_ci95'])}] |"
+        )
+    else:
+        low, high = (100 * limit for limit in row["drop_ci95"])
+        accuracy = (
+            f"{row['metric']} {100 * row['before']:.2f} → {100 * row['after']:.2f} | "
+            f"{100 * row['drop']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        )
+    floats = f"{row['float_ops']}/{row['ops']}" if "ops" in row else ""
+    return (
+        f"| {row['case']} | {row['recipe']} | {row['n']} | {accuracy} | {row['size_bytes']:,} | "
+        f"{row['latency_ms']:.3f} | {row.get('engine', '')} | {floats} | {' '.join(row.get('findings', []))} |"
+    )
+
+
+def main() -> int:
+    """Measure what was asked for, print the table row by row."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", nargs="+", default=list(RECIPES))
+    parser.add_argument("--case", nargs="+", default=[case.name for case in CASES])
+    parser.add_argument("--bare", action="store_true")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    rows = []
+    print(
+        "| model | recipe | n | metric | drop in points [95%] | bytes | median ms | engine | float ops | findings |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for case in CASES:
+            if case.name not in arguments.case:
+                continue
+            found = [measure(case, recipe, folder) for recipe in arguments.recipe]
+            found += bare(case, folder) if arguments.bare else []
+            for row in found:
+                print(sentence(row), flush=True)
+            rows += found
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
