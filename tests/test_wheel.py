@@ -102,13 +102,21 @@ def _environment(tmp_path_factory, version: str) -> Installed:
     return Installed(folder / "venv", folder / "work", version)
 
 
-@pytest.fixture(scope="session", params=["3.11", "3.12", "3.13"])
-def installed(request, distributions, tmp_path_factory) -> Installed:
+@pytest.fixture(scope="session")
+def environments() -> dict[str, Installed]:
+    """Those made so far: tests run in random order, and each environment takes a minute."""
+    return {}
+
+
+@pytest.fixture(params=["3.11", "3.12", "3.13"])
+def installed(request, distributions, environments, tmp_path_factory) -> Installed:
     if request.param not in _interpreters():
         pytest.skip(f"Python {request.param} is not on this machine")
-    environment = _environment(tmp_path_factory, request.param)
-    environment.pip(str(distributions["wheel"]))
-    return environment
+    if request.param not in environments:
+        environment = _environment(tmp_path_factory, request.param)
+        environment.pip(str(distributions["wheel"]))
+        environments[request.param] = environment
+    return environments[request.param]
 
 
 @pytest.fixture

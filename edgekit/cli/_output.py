@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import click
 
@@ -42,7 +42,10 @@ _BAR_EVERY_S = 0.1
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command found: the same facts for people (``view``) and for programs (``result``)."""
+    """What a command found: the same facts for people (``view``) and for programs (``result``).
+
+    Texts in ``view`` are printed as they are, neither folded nor read as rich's markup.
+    """
 
     result: Mapping[str, Any]
     view: "Sequence[RenderableType]" = ()
@@ -122,7 +125,7 @@ class Terminal:
         # Rich answers a closed pipe by leaving Python with exit code 1, which means a failed gate here.
         with out.capture() as shown:
             for part in outcome.view:
-                out.print(part)
+                out.print(part, soft_wrap=isinstance(part, str))
         print(shown.get(), end="")
         if self.settings.verbosity >= 0:
             # What stands after the results on a terminal must also come after them in a log.
@@ -130,7 +133,7 @@ class Terminal:
             self._print_findings(outcome.findings)
             err = self.console(self.err)
             for step in outcome.next_steps:
-                err.print(f"next: {step}", style="bold", markup=False, soft_wrap=True)
+                err.print(f"next: {step}", style="bold", soft_wrap=True)
 
     def _show_error(self, error: EdgekitError) -> None:
         if self.settings.json:
@@ -138,9 +141,9 @@ class Terminal:
             self._print_document("error", {}, (), error=facts)
         else:
             console = self.console(self.err)
-            console.print(f"error {error.code}: {error.message}", style="red", markup=False, soft_wrap=True)
+            console.print(f"error {error.code}: {error.message}", style="red", soft_wrap=True)
             if error.hint:
-                console.print(f"  hint: {error.hint}", markup=False, soft_wrap=True)
+                console.print(f"  hint: {error.hint}", soft_wrap=True)
         if error.detail and self.settings.verbosity > 0:
             print(error.detail.rstrip(), file=self.err)
 
@@ -169,9 +172,9 @@ class Terminal:
         console = self.console(self.err)
         for finding in findings:
             text = f"{finding.level} {finding.code}: {finding.message}"
-            console.print(text, style=styles[finding.level], markup=False, soft_wrap=True)
+            console.print(text, style=styles[finding.level], soft_wrap=True)
             if finding.hint:
-                console.print(f"  hint: {finding.hint}", style="dim", markup=False, soft_wrap=True)
+                console.print(f"  hint: {finding.hint}", style="dim", soft_wrap=True)
 
     def console(self, stream: TextIO) -> "Console":
         """A rich console on a stream, without any style where colors are not wanted."""
@@ -180,7 +183,11 @@ class Terminal:
         plain = not self.settings.color or bool(os.environ.get("NO_COLOR"))
         # Rich assumes 80 columns where there is no terminal, and would fold tables in logs.
         width = None if stream.isatty() else 120
-        return Console(file=stream, color_system=None if plain else "auto", width=width, highlight=False)
+        color_system: Literal["auto"] | None = None if plain else "auto"
+        # Square brackets and colons in the names of files and tensors are no markup.
+        return Console(
+            file=stream, color_system=color_system, width=width, highlight=False, markup=False, emoji=False
+        )
 
 
 def discard_stdout() -> None:
@@ -209,7 +216,7 @@ def say(text: str) -> None:
     """Print one line on standard error, unless ``-q`` or ``--json`` was given."""
     terminal = _current()
     if terminal is not None and terminal.talks:
-        terminal.console(terminal.err).print(text, markup=False, soft_wrap=True)
+        terminal.console(terminal.err).print(text, soft_wrap=True)
 
 
 def _current() -> Terminal | None:

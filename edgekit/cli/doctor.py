@@ -76,9 +76,7 @@ def _packages(environment: "Environment") -> "Table":
 
 
 def _state(package: "Package") -> str:
-    from rich.markup import escape
-
     if not package.problem:
         return "ok"
     mend = f": {package.install}" if package.install else ""
-    return escape(f"{package.problem}{mend}")
+    return f"{package.problem}{mend}"

@@ -19,7 +19,8 @@ from edgekit.cli._output import Outcome, progress, say
 def command(act, where):
     """Misbehave in the way that ACT names."""
     result = globals()[act](where) or {"act": act}
-    return Outcome(result, view=["the result", *(["x" * 100] * 3000 if act == "long" else [])])
+    more = [where, *["x" * 100] * 3000] if act == "long" else [""]
+    return Outcome(result, view=["the result" + more[0], *more[1:]])
 
 
 def print_everywhere(_):

@@ -18,7 +18,7 @@ def test_the_table_names_operators_and_totals(models, capsys):
     for words in (
         "3,106 parameters",
         "55.5 k MACs",
-        "of which 0 compute in float",
+        "6 operators, 0 of them in float",
         "signature serving_default",
     ):
         assert words in printed

@@ -78,6 +78,11 @@ def test_closed_standard_streams_do_no_harm(edgekit_env, tmp_path):
     assert done.returncode == 0
 
 
+def test_texts_are_printed_as_they_are(edgekit):
+    name = "[bold]a[/b]:smile:" + "x" * 200
+    assert edgekit("awkward", "long", "--where", name).stdout.startswith(f"the result{name}\n")
+
+
 def test_a_crash_of_the_process_is_seen(edgekit):
     done = edgekit("awkward", "crash")
     assert done.returncode == -signal.SIGSEGV
