@@ -34,7 +34,9 @@ def command(model: Path, *, ops: bool, tensors: bool) -> Outcome:
 
     with progress(f"reading {model.name}"):
         inspection = edgekit.inspect(model)
-    view: list[RenderableType] = [_summary(inspection), _ends(inspection), _kinds(inspection)]
+    view: list[RenderableType] = [_summary(inspection), _ends(inspection)]
+    if inspection.operators:
+        view.append(_kinds(inspection))
     if ops:
         view.append(_operators(inspection))
     if tensors:
@@ -44,7 +46,9 @@ def command(model: Path, *, ops: bool, tensors: bool) -> Outcome:
 
 
 def _next(inspection: "Inspection", model: Path) -> list[str]:
-    if not inspection.floats or inspection.artifact.inputs == ():
+    if not inspection.operators:
+        return []
+    if not inspection.floats:
         return [f"edgekit benchmark {model}"]
     suffix = "onnx" if inspection.artifact.format == "onnx" else "tflite"
     return [f"edgekit quantize {model} -o {model.stem}_int8.{suffix} --calibration DATA"]
@@ -54,12 +58,12 @@ def _summary(inspection: "Inspection") -> "Text":
     from rich.text import Text
 
     artifact = inspection.artifact
-    lines = [
-        f"{artifact.path}: {artifact.format.value}, {artifact.size_bytes:,} bytes",
-        f"{inspection.parameters:,} parameters, {_count(inspection.macs)} MACs per sample"
-        + ("" if all(facts.macs is not None for facts in inspection.operators) else " at least"),
-        f"{len(inspection.counted)} operators, of which {len(inspection.floats)} compute in float",
-    ]
+    lines = [f"{artifact.path}: {artifact.format.value}, {artifact.size_bytes:,} bytes"]
+    if inspection.operators:
+        is_complete = all(facts.macs is not None for facts in inspection.operators)
+        macs = _count(inspection.macs) + (" MACs per sample" if is_complete else " MACs per sample at least")
+        lines.append(f"{inspection.parameters:,} parameters, {macs}")
+        lines.append(f"{len(inspection.counted)} operators, {len(inspection.floats)} of them in float")
     if inspection.opset is not None:
         lines.append(f"opset {inspection.opset}")
     if artifact.format == "tflite":

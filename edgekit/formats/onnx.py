@@ -89,7 +89,10 @@ def _session(path: Path) -> Any:
     # Nothing is run, so nothing needs to be optimized.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # Its fallback would print, and try the same again.
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:
         # ONNX Runtime's exceptions have no common ancestor but this.
         raise _refusal(path, str(error)) from error

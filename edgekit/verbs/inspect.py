@@ -7,6 +7,7 @@ from typing import Any
 
 from edgekit import flatbuffer, tensorflow_process
 from edgekit.artifact import Artifact, Format
+from edgekit.errors import ModelError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.inspection import Inspection, OperatorFacts, TensorFacts
@@ -20,8 +21,10 @@ def inspect(model: str | Path) -> Inspection:
 
     A Keras model or a SavedModel is seen through the float ``.tflite`` file that TensorFlow makes of it.
 
+    Where that is refused, inputs and outputs are shown alone, and a finding says why.
+
     Raises:
-        ModelError: The model is unreadable, or cannot become a ``.tflite`` file.
+        ModelError: The model is unreadable.
         DependencyError: TensorFlow is needed and not installed.
     """
     artifact = open_artifact(model)
@@ -31,7 +34,11 @@ def inspect(model: str | Path) -> Inspection:
         converted = Path(folder) / "float.tflite"
         # A loop would hide the operators inside of it.
         options = tensorflow_process.TFLiteExport(unroll=True)
-        notes = tensorflow_process.export_tflite(artifact.path, converted, options)
+        try:
+            notes = tensorflow_process.export_tflite(artifact.path, converted, options)
+        except ModelError as error:
+            # What goes in and out is known all the same.
+            return Inspection(artifact, (), (), None, None, (Finding(error.code, error.message, error.hint),))
         message = "Operators, parameters and MACs are those of the float .tflite file that the model becomes."
         through = (Finding("EK130", message, level=Level.NOTE), *tensorflow_process.findings(artifact.path))
         return _inspect(artifact, open_artifact(converted), (*through, *notes))
