@@ -23,6 +23,8 @@ class _Port:
 
     def to_model(self, values: Array) -> Array:
         if self.quantization is not None:
+            if values.dtype == np.uint8 and np.dtype(self.dtype).itemsize == 1:
+                return _translated(values, self.quantization, self.dtype)
             return quantize(values, self.quantization, self.dtype)
         return np.ascontiguousarray(values, self.dtype)
 
@@ -110,6 +112,12 @@ class InterpreterSession:
         }[action]
         message = f"The interpreter failed to {action} {self._file}: {line}."
         return ModelError(code, message, hint, detail=str(error))
+
+
+def _translated(values: Array, quantization: Quantization, dtype: str) -> Array:
+    """``quantize`` for bytes: each of the 256 is looked up in a table, which is twice as fast."""
+    table = quantize(np.arange(256, dtype=np.uint8), quantization, dtype)
+    return np.frombuffer(values.tobytes().translate(table.tobytes()), dtype).reshape(values.shape)
 
 
 def _first_signature(interpreter: Any) -> dict[str, dict[str, int]]:

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from edgekit import errors
 from edgekit.answering.job import Answerer, Job, Result
+from edgekit.answering.mailbox import Mailbox, slot_bytes
 from edgekit.data import Batch, Dataset
 from edgekit.errors import EdgekitError, ModelError
 
@@ -56,8 +57,10 @@ def answers(
         return
     speed.workers = min(workers or len(os.sched_getaffinity(0)), data.count)
     size = _batch_size(data, speed.workers)
-    with _Pool(job, speed.workers) as pool:
-        yield from _in_order(pool.run(data.raw_batches(size), speed))
+    batches = data.raw_batches(size)
+    first = next(batches)
+    with _Pool(job, speed.workers, slot_bytes(first)) as pool:
+        yield from _in_order(pool.run(first, batches, speed))
 
 
 def _in_this_process(job: Job, data: Dataset, speed: Speed) -> Iterator[Result]:
@@ -107,8 +110,9 @@ def _batch_size(data: Dataset, workers: int) -> int:
 class _Worker:
     """One process, and its end of the socket."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, slot: int) -> None:
         ours, theirs = socket.socketpair()
+        self._mailbox = Mailbox(slot, _UNDER_WAY)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         root = str(Path(__file__).parents[2])
         environment = {
@@ -124,15 +128,20 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), self._mailbox.descriptor],
                 env=environment,
             )
         self.connection: Connection[Any, Any] = Connection(ours.detach())
         self.under_way = 0
         self._file = job.model.path.name
-        self.send(job)
+        self._send((job, (slot, _UNDER_WAY, self._mailbox.descriptor)))
 
-    def send(self, message: object) -> None:
+    def give(self, batch: Batch) -> None:
+        """Let it answer a batch; at most ``_UNDER_WAY`` may be unanswered."""
+        self._send(self._mailbox.put(batch))
+        self.under_way += 1
+
+    def _send(self, message: object) -> None:
         # A broken pipe means that it died; receiving will say how.
         with contextlib.suppress(BrokenPipeError):
             self.connection.send(message)
@@ -158,6 +167,7 @@ class _Worker:
         self.connection.close()
         self.process.kill()
         self.process.wait()
+        self._mailbox.close()
         self._log.close()
 
     def _crashed(self) -> ModelError:
@@ -178,13 +188,13 @@ _START = "import sys; from edgekit.answering.worker import main; main(int(sys.ar
 class _Pool:
     """Workers, as a context: whatever happens inside, they are gone afterwards."""
 
-    def __init__(self, job: Job, count: int) -> None:
+    def __init__(self, job: Job, count: int, slot: int) -> None:
         self._file = job.model.path.name
         self._workers: list[_Worker] = []
         with contextlib.ExitStack() as undo:
             undo.callback(self._end)
             for _ in range(count):
-                self._workers.append(_Worker(job))
+                self._workers.append(_Worker(job, slot))
             undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -195,9 +205,9 @@ class _Pool:
     ) -> None:
         self._end()
 
-    def run(self, batches: Iterator[Batch], speed: Speed) -> Iterator[Result]:
+    def run(self, first: Batch, batches: Iterator[Batch], speed: Speed) -> Iterator[Result]:
         """Results as they come. Batches are read ahead while the workers start."""
-        ahead = self._read_ahead(batches)
+        ahead = self._read_ahead(first, batches)
         self._await_ready()
         speed.started_s = time.perf_counter()
         for _ in range(_UNDER_WAY):
@@ -235,12 +245,12 @@ class _Pool:
             )
         return [by_connection[connection] for connection in ready if isinstance(connection, Connection)]
 
-    def _read_ahead(self, batches: Iterator[Batch]) -> deque[Batch]:
-        ahead: deque[Batch] = deque()
-        size = 0
+    def _read_ahead(self, first: Batch, batches: Iterator[Batch]) -> deque[Batch]:
+        ahead = deque([first])
+        size = slot_bytes(first)
         for batch in batches:
             ahead.append(batch)
-            size += sum(array.nbytes for array in batch.inputs.values())
+            size += slot_bytes(batch)
             if size > _PREFETCH_BYTES:
                 break
         return ahead
@@ -248,8 +258,7 @@ class _Pool:
     def _feed(self, worker: _Worker, ahead: deque[Batch], batches: Iterator[Batch]) -> None:
         batch = ahead.popleft() if ahead else next(batches, None)
         if batch is not None:
-            worker.send(batch)
-            worker.under_way += 1
+            worker.give(batch)
 
     def _end(self) -> None:
         for worker in self._workers:

@@ -5,13 +5,14 @@ import queue
 import signal
 import threading
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgekit.answering.job import Answerer, Job
+from edgekit.answering.job import Answerer
+from edgekit.answering.mailbox import Mailbox
 from edgekit.errors import EdgekitError
 
 if TYPE_CHECKING:
-    from edgekit.data import Batch
+    from edgekit.answering.mailbox import Letter
 
 
 def main(descriptor: int) -> None:
@@ -21,25 +22,24 @@ def main(descriptor: int) -> None:
     """
     # Ctrl-C reaches the whole group; the parent decides, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection: Connection[object, object] = Connection(descriptor)
-    batches: queue.SimpleQueue[Batch] = queue.SimpleQueue()
+    connection: Connection[Any, Any] = Connection(descriptor)
+    letters: queue.SimpleQueue[Letter] = queue.SimpleQueue()
     try:
-        job = connection.recv()
-        assert isinstance(job, Job)  # noqa: S101 - a promise to the type checker
-        answer = Answerer(job)
+        job, memory = connection.recv()
+        answer, mailbox = Answerer(job), Mailbox(*memory)
         connection.send(None)
-        threading.Thread(target=_receive, args=(connection, batches), daemon=True).start()
+        threading.Thread(target=_receive, args=(connection, letters), daemon=True).start()
         while True:
-            connection.send(answer(batches.get()))
+            connection.send(answer(mailbox.open(letters.get())))
     except EdgekitError as error:
         connection.send((type(error).__name__, error.code, error.message, error.hint, error.detail))
 
 
-def _receive(connection: "Connection[object, Batch]", batches: "queue.SimpleQueue[Batch]") -> None:
-    """Take batches off the socket while the model runs, so that neither side ever waits to send."""
+def _receive(connection: "Connection[Any, Any]", letters: "queue.SimpleQueue[Letter]") -> None:
+    """Take letters off the socket while the model runs: neither side ever waits to send, and both notice an end."""
     try:
         while True:
-            batches.put(connection.recv())
+            letters.put(connection.recv())
     except (EOFError, OSError):
         # The parent has all results, or is gone.
         os._exit(0)
