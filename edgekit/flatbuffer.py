@@ -27,6 +27,8 @@ _LARGEST_ASSOCIATED_BYTES = 256 * 2**20
 # schema.fbs gives Buffer.data `force_align: 16`: kernels load weights with aligned vector instructions.
 _BUFFER_ALIGNMENT = 16
 _BUFFER_FIELDS = 3
+# Offsets up to this are written first and filled in later, or never; beyond, bytes lie behind the flatbuffer.
+_PLACEHOLDER = 1
 # What unpacking raises where offsets or lengths lead outside the file.
 _CORRUPT = (struct.error, IndexError, ValueError, TypeError, OverflowError, AttributeError, RecursionError)
 
@@ -54,8 +56,8 @@ def read(content: bytes) -> Model:
     """Unpack a ``.tflite`` file into LiteRT's object tree. Vectors in it are read-only views of ``content``.
 
     Raises:
-        ModelError: It is no ``.tflite`` file, corrupt, larger than 2 GiB, written with weights outside the
-            flatbuffer, or uses operator options that this version of the schema does not know.
+        ModelError: It is no ``.tflite`` file, corrupt, larger than 2 GiB, or uses operator options that this
+            version of the schema does not know.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -72,6 +74,7 @@ def read(content: bytes) -> Model:
         _check_counts(packed, len(content))
         model = schema.ModelT.InitFromObj(packed)
         _check_indices(model)
+        _take_in_weights(model, content)
         _check_supported(model, schema)
     except _CORRUPT as error:
         message = "The .tflite file is corrupt: its tables lead outside the file."
@@ -137,12 +140,21 @@ def _check_range(indices: Iterable[int] | None, things: Sequence[Any], *, smalle
         raise ValueError(f"an index leads beyond {len(things)} entries")
 
 
+def _take_in_weights(model: Model, content: bytes) -> None:
+    """Weights behind the flatbuffer, as writers of large files and ai-edge-quantizer put them, become part of it."""
+    for buffer in model.buffers:
+        if max(buffer.offset, buffer.size) <= _PLACEHOLDER:
+            continue
+        if buffer.offset + buffer.size > len(content):
+            raise ValueError(f"weights at {buffer.offset} lead outside the file")
+        buffer.data = np.frombuffer(content, np.uint8, count=buffer.size, offset=buffer.offset)
+        buffer.offset = buffer.size = 0
+
+
 def _check_supported(model: Model, schema: Any) -> None:
-    # Up to 1 these fields are placeholders; beyond, the bytes lie behind the flatbuffer.
-    outside = any(max(buffer.offset, buffer.size) > 1 for buffer in model.buffers)
     operators = [operator for graph in model.subgraphs for operator in graph.operators or []]
-    if outside or any(operator.largeCustomOptionsOffset > 1 for operator in operators):
-        message = "The .tflite file keeps its weights outside the flatbuffer, as files above 2 GiB do."
+    if any(operator.largeCustomOptionsOffset > _PLACEHOLDER for operator in operators):
+        message = "The .tflite file keeps operator options outside the flatbuffer, as files above 2 GiB do."
         raise ModelError("EK350", message, _TOO_LARGE_HINT)
     known = set(vars(schema.BuiltinOptions).values()), set(vars(schema.BuiltinOptions2).values())
     for operator in operators:

@@ -236,8 +236,8 @@ def test_what_is_no_tflite_file_is_refused():
     assert code_of(b"\x10\x00\x00\x00TFL3") == "EK351"
 
 
-def test_weights_outside_the_flatbuffer_are_refused():
-    """The generated code would drop them in silence."""
+def file_with_weights_behind_it():
+    """Three buffers of 16 bytes at offset 4096, which the generated code would drop in silence."""
     tree = everything()
 
     class Outside:
@@ -251,7 +251,18 @@ def test_weights_outside_the_flatbuffer_are_refused():
 
     tree.buffers = [Outside() for _ in range(3)]
     recorder = flatbuffer.BlockRecorder()
-    assert code_of(recorder.finish(tree.Pack(recorder), b"TFL3")) == "EK350"
+    return recorder.finish(tree.Pack(recorder), b"TFL3").ljust(4096, b"\0") + bytes(range(16))
+
+
+def test_weights_behind_the_flatbuffer_become_part_of_it():
+    content = file_with_weights_behind_it()
+    for tree in (flatbuffer.read(content), flatbuffer.read(flatbuffer.write(flatbuffer.read(content)))):
+        assert [bytes(buffer.data) for buffer in tree.buffers] == [bytes(range(16))] * 3
+        assert {(buffer.offset, buffer.size) for buffer in tree.buffers} == {(0, 0)}
+
+
+def test_weights_beyond_the_end_are_refused():
+    assert code_of(file_with_weights_behind_it()[:-1]) == "EK351"
 
 
 def test_operator_options_of_the_future_are_refused():
