@@ -25,6 +25,7 @@ _HOME = {
     "open_artifact": "edgekit.formats",
     "open_dataset": "edgekit.data",
     "quantize": "edgekit.verbs.quantize",
+    "schema": "edgekit.verbs.schema",
 }
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "open_artifact",
     "open_dataset",
     "quantize",
+    "schema",
 ]
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect
     from edgekit.verbs.quantize import quantize
+    from edgekit.verbs.schema import schema
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ _PUBLIC = [
     "open_artifact",
     "open_dataset",
     "quantize",
+    "schema",
 ]
 
 
