@@ -171,6 +171,12 @@ CATALOG: dict[str, Code] = {
         "TensorFlow's converter has no quantized form of an operator in this recipe.",
         "Choose another recipe, for example int8 or dynamic, or another engine.",
     ),
+    "EK127": Code(
+        "A recurrence too long to be quantized",
+        "TensorFlow's converter crashes when it quantizes the loop of a recurrent layer. Up to 64 steps edgekit "
+        "writes the loop out; beyond, or where the number of steps is not fixed, the file would grow too large.",
+        "Choose the recipe dynamic or float16, or -f onnx, or fix at most 64 steps in the model.",
+    ),
     "EK130": Code(
         "Seen through a float .tflite file",
         "A Keras model or a SavedModel has layers, not operators. What is shown are the operators of the float "
@@ -199,6 +205,12 @@ CATALOG: dict[str, Code] = {
         "The length of a sequence or the size of an image is left open in the file. What is computed from shapes, "
         "such as the number of multiply-accumulates, takes them as one.",
         "Fix the sizes when the model is exported, which also makes it faster.",
+    ),
+    "EK136": Code(
+        "Mixed precision was undone",
+        "The model was trained with 16-bit arithmetic on 32-bit weights, for which CPUs and LiteRT have no kernels. "
+        "edgekit runs and exports it in 32 bits, which is at least as exact.",
+        "Nothing. For small weights choose the recipe float16.",
     ),
     "EK135": Code(
         "TensorFlow ran out of memory",
@@ -385,6 +397,12 @@ CATALOG: dict[str, Code] = {
         "have, so it changed nothing.",
         "List the names with `edgekit inspect MODEL --ops` and correct the expression.",
     ),
+    "EK323": Code(
+        "Biases were corrected",
+        "Rounding weights shifts the mean of each channel. The biases of the quantized model took that shift back, "
+        "which brought its outputs nearer to the float model's on samples held back from calibration.",
+        "Nothing to do.",
+    ),
     "EK330": Code(
         "The float model gives NaN",
         "The model itself gives NaN or infinity for these samples, before any quantization.",
@@ -433,6 +451,12 @@ CATALOG: dict[str, Code] = {
         "Quantize the model statically (recipe int8), or ask for float32 inputs and outputs.",
     ),
     # 4: evaluation
+    "EK370": Code(
+        "The demo began from the .tflite model",
+        "Reading the Keras model needs TensorFlow, which is not installed. The demo used the same network in "
+        "float32 as .tflite; all else is the same.",
+        'Nothing need be done, or: pip install "edgekit[tensorflow]".',
+    ),
     "EK401": Code(
         "Equal highest scores",
         "Several classes share the highest score, so the answer depends on which of them a program takes first. "

@@ -8,11 +8,12 @@ from edgekit import tensorflow_process
 from edgekit.artifact import Artifact, align
 from edgekit.engines import Job, engine
 from edgekit.errors import EdgekitError
-from edgekit.findings import Finding
+from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.passes.add_signature import add_signature
 from edgekit.passes.compact import compact
 from edgekit.passes.compact_onnx import compact_onnx
+from edgekit.passes.correct_bias import correct_bias
 from edgekit.passes.fix_batch import fix_batch
 from edgekit.passes.set_io import IOType, set_io
 from edgekit.plan import Candidate
@@ -26,6 +27,7 @@ class Settings:
 
     recipe: Recipe
     calibration: Mapping[str, Array]
+    held_back: Mapping[str, Array]
     io: IOType = "float32"
     batch: int | None = 1
     keep_names: bool = False
@@ -50,30 +52,50 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
     Raises:
         EdgekitError: A step failed; ``detail`` names it and those before it.
     """
-    previous, current, findings = source, source, list[Finding]()
+    made, findings = [source], list[Finding]()
     for index, step in enumerate(candidate.steps):
         path = folder / f"{candidate.engine}-{index}-{step}"
         try:
             if step == "quantize":
-                job = Job(
-                    current, settings.recipe, path, _calibration(source, current, settings), settings.batch
-                )
+                calibration = _renamed(settings.calibration, source, made[-1])
+                job = Job(made[-1], settings.recipe, path, calibration, settings.batch)
                 findings += engine(candidate.engine).quantize(job)
+            elif step == "correct_bias":
+                findings += _correct_bias(source, made[-2], made[-1], path, settings)
             else:
-                findings += _STEPS[step](current.path, path, settings)
-            previous, current = current, open_artifact(path)
+                findings += _STEPS[step](made[-1].path, path, settings)
+            made.append(open_artifact(path))
         except EdgekitError as error:
             before = ", ".join(candidate.steps[:index]) or "no other"
             error.detail += f"\nIn step {step} of engine {candidate.engine}, after {before}."
             raise
-    named = previous if candidate.steps[-1].startswith("compact") else current
-    return Produced(candidate.engine, current, named.path, tuple(findings))
+    named = made[-2] if candidate.steps[-1].startswith("compact") else made[-1]
+    return Produced(candidate.engine, made[-1], named.path, tuple(findings))
 
 
-def _calibration(source: Artifact, current: Artifact, settings: Settings) -> dict[str, Array]:
-    """The calibration samples under the names that the inputs have by now."""
+def _renamed(samples: Mapping[str, Array], source: Artifact, current: Artifact) -> dict[str, Array]:
+    """Samples of the source's inputs under the names that the inputs have by now."""
     names = align(source.inputs, current.inputs)
-    return {names[name]: values for name, values in settings.calibration.items()}
+    return {names[name]: values for name, values in samples.items()}
+
+
+def _correct_bias(
+    source: Artifact, original: Artifact, quantized: Artifact, output: Path, settings: Settings
+) -> list[Finding]:
+    correction = correct_bias(
+        quantized.path.read_bytes(),
+        original.path.read_bytes(),
+        calibration=_renamed(settings.calibration, source, original),
+        held_back=_renamed(settings.held_back, source, original),
+    )
+    output.write_bytes(correction.model)
+    if correction.snr_after_db == correction.snr_before_db:
+        return []
+    message = (
+        f"Corrected biases raised the SNR from {correction.snr_before_db:.1f} to "
+        f"{correction.snr_after_db:.1f} dB on samples held back from calibration."
+    )
+    return [Finding("EK323", message, level=Level.NOTE)]
 
 
 def _export_tflite(source: Path, output: Path, settings: Settings) -> list[Finding]:

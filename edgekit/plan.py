@@ -8,7 +8,7 @@ from edgekit.artifact import Format
 from edgekit.catalog import names
 from edgekit.engines import engine
 from edgekit.errors import UsageError
-from edgekit.recipe import Recipe
+from edgekit.recipe import Mode, Recipe
 
 # What a float .tflite needs before an engine reads it, and a quantized file before a user gets it.
 _BEFORE_TFLITE = ("fix_batch", "add_signature")
@@ -77,8 +77,11 @@ def _steps(name: str, source: Format, output: Format, recipe: Recipe) -> tuple[t
     if route is None:
         return (), f"it reads {' and '.join(sorted(chosen.SOURCE_FORMATS))}, not {source}"
     reason = chosen.refuses(recipe)
-    before = _BEFORE_TFLITE if Format.TFLITE in chosen.SOURCE_FORMATS else ()
-    return (*route, *before, "quantize", *_AFTER[output]), reason
+    reads_tflite = Format.TFLITE in chosen.SOURCE_FORMATS
+    before = _BEFORE_TFLITE if reads_tflite else ()
+    # The correction compares the float .tflite with the quantized one, operator by operator.
+    correction = ("correct_bias",) if reads_tflite and recipe.default.mode is Mode.STATIC else ()
+    return (*route, *before, "quantize", *correction, *_AFTER[output]), reason
 
 
 def _route(source: Format, accepted: frozenset[Format]) -> tuple[str, ...] | None:

@@ -15,7 +15,7 @@ def engines(source, output, recipe="int8", engine="auto"):
 
 def test_tflite_needs_no_tensorflow():
     assert engines(Format.TFLITE, Format.TFLITE) == {
-        "ai_edge_quantizer": ("fix_batch", "add_signature", "quantize", "set_io", "compact")
+        "ai_edge_quantizer": ("fix_batch", "add_signature", "quantize", "correct_bias", "set_io", "compact")
     }
 
 

@@ -129,7 +129,7 @@ def quantize(  # noqa: PLR0913 - one keyword for each of the command's options, 
     _check_io(plan, io)
     dataset = _dataset(plan.recipe, calibration, preprocess)
     samples, findings = _samples(source, dataset, calibration_samples, seed)
-    settings = Settings(plan.recipe, samples.calibration, io, batch, keep_names)
+    settings = Settings(plan.recipe, samples.calibration, samples.held_back, io, batch, keep_names)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         reference = Reference.of(source, samples.held_back)
         (produced, read), attempts = _best(plan, reference, settings, Path(folder), progress)
