@@ -37,6 +37,7 @@ __all__ = [
     "Recipe",
     "TensorSpec",
     "__version__",
+    "before_and_after",
     "benchmark",
     "doctor",
     "evaluate",

@@ -1,8 +1,10 @@
 """Imports point down, heavy packages are imported late, and files and functions stay small."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,23 @@ def test_few_positional_parameters_and_full_annotations(file):
 def test_no_file_is_a_drawer_for_everything():
     banned = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
     assert [_name(file) for file in _SOURCES if file.stem.lower() in banned] == []
+
+
+def test_every_package_that_is_imported_is_required():
+    """By the core, or by an extra: what comes along with another package may be gone tomorrow."""
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = [
+        *project["dependencies"],
+        *(line for lines in project["optional-dependencies"].values() for line in lines),
+    ]
+    modules = {re.split(r"[^\w.-]", line)[0].replace("-", "_") for line in required}
+    modules = {{"pillow": "PIL", "scikit_learn": "sklearn"}.get(name, name) for name in modules}
+    imported = {}
+    for file in _SOURCES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            imported |= {name.split(".")[0]: _name(file) for name in names}
+    foreign = set(imported) - set(sys.stdlib_module_names) - {"edgekit"}
+    assert {name: imported[name] for name in foreign - modules} == {}

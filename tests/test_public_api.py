@@ -16,6 +16,7 @@ _PUBLIC = [
     "Recipe",
     "TensorSpec",
     "__version__",
+    "before_and_after",
     "benchmark",
     "doctor",
     "evaluate",

@@ -140,7 +140,10 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return terminal.interrupted()
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
-        return terminal.fail(_translate(error))
+        translated = _translate(error)
+        if translated is not error:
+            translated.__cause__ = error
+        return terminal.fail(translated)
     return terminal.succeed(outcome) if isinstance(outcome, Outcome) else 0
 
 
@@ -187,5 +190,4 @@ def _defect(error: BaseException) -> InternalError:
         "EK910",
         f"edgekit failed: {type(error).__name__}{place}: {error}".splitlines()[0],
         "This is a defect in edgekit. Run the command again with -v and report what it prints.",
-        detail="".join(traceback.format_exception(error)),
     )

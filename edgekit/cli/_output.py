@@ -144,8 +144,16 @@ class Terminal:
             console.print(f"error {error.code}: {error.message}", style="red", soft_wrap=True)
             if error.hint:
                 console.print(f"  hint: {error.hint}", soft_wrap=True)
-        if error.detail and self.settings.verbosity > 0:
+        if self.settings.verbosity > 0:
+            self._show_causes(error)
+
+    def _show_causes(self, error: EdgekitError) -> None:
+        """The raw text of the library underneath, and where it all happened."""
+        import traceback
+
+        if error.detail:
             print(error.detail.rstrip(), file=self.err)
+        print("".join(traceback.format_exception(error)).rstrip(), file=self.err)
 
     def _show_interrupted(self, message: str) -> None:
         if self.settings.json:

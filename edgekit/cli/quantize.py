@@ -11,6 +11,7 @@ from edgekit.cli._output import Outcome, progress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import RenderableType
     from rich.table import Table
 
     from edgekit.artifact import TensorSpec
@@ -97,9 +98,11 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
             model, output, evaluation_data, metric=metric, preprocess=options["preprocess"], progress=advance
         )
     result = {**quantized.describe(), "evaluation": judged.describe()}
-    view = [*_view(quantized), judged.sentence()]
+    view: list[RenderableType] = [*_view(quantized), judged.sentence()]
     findings = [*quantized.findings, *judged.findings]
-    return Outcome(result, view, findings, next_steps=[f"edgekit benchmark {model} {output}"])
+    # Keras files and SavedModels are what one trains with: they cannot be benchmarked.
+    runnable = [str(path) for path in (model, output) if path.suffix in {".tflite", ".onnx"}]
+    return Outcome(result, view, findings, next_steps=[" ".join(["edgekit benchmark", *runnable])])
 
 
 def _plan(model: Path, output: Path, options: dict[str, Any]) -> Outcome:

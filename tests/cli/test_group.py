@@ -109,6 +109,14 @@ def test_verbose_adds_the_traceback(edgekit):
     assert "seven is not eight" in done.stderr
 
 
+def test_verbose_shows_where_an_error_of_edgekits_own_came_from(edgekit):
+    done = edgekit("-v", "explain", "EK000")
+    assert done.returncode == 2
+    assert "There is no code named 'EK000'" in done.stderr
+    assert 'findings.py", line' in done.stderr
+    assert 'findings.py", line' not in edgekit("explain", "EK000").stderr
+
+
 def test_verbose_adds_the_traceback_beside_the_json_document(edgekit):
     done = edgekit("-v", "awkward", "defect", "--json")
     assert json.loads(done.stdout)["error"]["code"] == "EK910"
