@@ -231,3 +231,65 @@ def test_wrong_shape_is_refused_before_anything_is_written(models, tmp_path):
 def test_already_quantized_model_is_refused(models, tmp_path):
     with pytest.raises(ModelError, match="already"):
         edgekit.quantize(models.tflite_cnn_int8, tmp_path / "out.tflite", calibration=models.train_data)
+
+
+def matmul_model(path, *, opset=17):
+    """Two dense layers by MatMul and Add, with their weights listed among the inputs, as old files do."""
+    helper, generator = onnx.helper, np.random.default_rng(0)
+    weights = {
+        name: generator.standard_normal(shape).astype(np.float32) * 0.1
+        for name, shape in {"a": (64, 256), "b": (256, 32)}.items()
+    }
+    real = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "a"], ["h"]),
+            helper.make_node("Relu", ["h"], ["r"]),
+            helper.make_node("MatMul", ["r", "b"], ["y"]),
+        ],
+        "dense",
+        [
+            helper.make_tensor_value_info("x", real, ["n", 64]),
+            *(helper.make_tensor_value_info(name, real, values.shape) for name, values in weights.items()),
+        ],
+        [helper.make_tensor_value_info("y", real, ["n", 32])],
+        [onnx.numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=3)
+    onnx.save(model, path)
+    data = path.with_suffix(".npz")
+    np.savez(data, x=generator.standard_normal((200, 64)).astype(np.float32))
+    return data
+
+
+@pytest.mark.parametrize(
+    ("recipe", "share"), [("weight_only_wi4_afp32", 0.25), ("weight_only_wi8_afp32", 0.4)]
+)
+def test_onnx_weight_only_is_matmul_nbits(tmp_path, recipe, share):
+    model, output = tmp_path / "dense.onnx", tmp_path / "out.onnx"
+    data = matmul_model(model)
+    found = edgekit.quantize(model, output, recipe=recipe, calibration=data)
+    kinds = [node.op_type for node in onnx.load(output).graph.node]
+    assert kinds.count("MatMulNBits") == 2
+    assert output.stat().st_size < share * model.stat().st_size
+    assert found.read_back.stayed_float == ()
+
+
+def test_old_opset_is_upgraded_before_per_channel_quantization(tmp_path):
+    model, output = tmp_path / "old.onnx", tmp_path / "out.onnx"
+    data = matmul_model(model, opset=8)
+    found = edgekit.quantize(model, output, calibration=data)
+    assert min(entry.version for entry in onnx.load(output).opset_import if not entry.domain) >= 13
+    assert found.read_back.snr_db > 25
+
+
+def test_recipe_without_anything_to_do_is_said(models, tmp_path):
+    found = edgekit.quantize(
+        models.onnx_cnn,
+        tmp_path / "out.onnx",
+        recipe="weight_only_wi4_afp32",
+        keep_float=["."],
+        calibration=models.train_data,
+        keep_names=True,
+    )
+    assert found.describe()["ops"]["quantized"] == 0
