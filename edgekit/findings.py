@@ -177,6 +177,11 @@ CATALOG: dict[str, Code] = {
         "writes the loop out; beyond, or where the number of steps is not fixed, the file would grow too large.",
         "Choose the recipe dynamic or float16, or -f onnx, or fix at most 64 steps in the model.",
     ),
+    "EK128": Code(
+        "A model with a state",
+        "The model keeps values from one call to the next. An ONNX graph has none of its own between calls.",
+        "Make the state an input and an output of the model, or write .tflite.",
+    ),
     "EK130": Code(
         "Seen through a float .tflite file",
         "A Keras model or a SavedModel has layers, not operators. What is shown are the operators of the float "

@@ -50,6 +50,20 @@ _RULES = [
         "Give the model an Input layer, or call it once on data, and save it again.",
     ),
     _Rule(
+        "TooLongError",
+        r"^(.*)$",
+        "EK127",
+        "The recurrent layer {0} of {path} has too many steps to be quantized by TensorFlow.",
+        "Choose the recipe dynamic or float16, or -f onnx, or fix at most 64 steps in the model.",
+    ),
+    _Rule(
+        "StatefulError",
+        r"",
+        "EK128",
+        "{path} keeps a state from one call to the next, which ONNX cannot express.",
+        "Make the state an input and an output of the model, or write .tflite.",
+    ),
+    _Rule(
         "UnusableError",
         r"(.*)",
         "EK122",
@@ -86,11 +100,23 @@ _RULES = [
     ),
 ]
 
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_DAMAGED_HINT = "The file may be damaged: compare its size and checksum with the original."
+_REFUSED_HINT = "Run with -v for TensorFlow's own words. Another engine or recipe may take the model."
 _UNSUPPORTED_OP = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
-def translate(path: Path, error: str, message: str, detail: str) -> EdgekitError:
-    """The error for what the child process reported: the exception's type and its text."""
+def translate(path: Path, error: str, message: str, detail: str, *, doing: str = "read") -> EdgekitError:
+    """The error for what the child process reported: the exception's type and its text.
+
+    Args:
+        path: The model.
+        error: The exception's type, ``"ValueError"``.
+        message: What it says.
+        detail: The raw text to keep.
+        doing: What failed: the model cannot be ``read``, ``run`` or ``converted``.
+    """
+    message = _ANSI.sub("", message)
     if error in ("ModuleNotFoundError", "ImportError"):
         name = message.removeprefix("No module named ").strip("'").split(".")[0]
         return DependencyError(
@@ -109,17 +135,11 @@ def translate(path: Path, error: str, message: str, detail: str) -> EdgekitError
         if match and re.fullmatch(rule.error, error):
             groups = [_sentence(group) for group in match.groups()]
             return ModelError(rule.code, rule.message.format(*groups, path=path), rule.hint, detail=detail)
-    return _general(path, error, message, detail)
-
-
-def _general(path: Path, error: str, message: str, detail: str) -> EdgekitError:
-    first = _sentence(message) or error
-    return ModelError(
-        "EK105",
-        f"{path} cannot be read by TensorFlow: {first}",
-        "The file may be damaged: compare its size and checksum with the original.",
-        detail=detail,
-    )
+    # Keras puts the reason behind a line that only says in which layer it was.
+    reason = re.sub(r"^Exception encountered when calling .*\n", "", message)
+    code, hint = ("EK105", _DAMAGED_HINT) if doing == "read" else ("EK121", _REFUSED_HINT)
+    sentence = f"{path} cannot be {doing} by TensorFlow: {_sentence(reason) or error}"
+    return ModelError(code, sentence, hint, detail=detail)
 
 
 def _sentence(text: str) -> str:

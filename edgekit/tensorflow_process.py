@@ -33,6 +33,7 @@ from edgekit.tensorflow_errors import INSTALL, translate
 
 # -P keeps a keras.py in the user's folder from being imported in place of Keras.
 _PYTHON = [sys.executable, "-P", "-m"]
+_DOING = {"describe": "read", "predict": "run", "export_tflite": "converted", "export_onnx": "converted"}
 _HDF5_S = 60.0
 _DESCRIBE_S = 300.0
 _CONVERT_S = 3600.0
@@ -67,7 +68,7 @@ class TFLiteExport:
 class _Description:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    loader: str
+    notes: tuple[str, ...]
 
 
 class _Child:
@@ -112,7 +113,7 @@ class _Child:
         reply = json.loads(line)
         if "error" in reply:
             detail = f"{reply['trace']}\n{self._tail()}"
-            raise translate(path, reply["error"], reply["message"], detail)
+            raise translate(path, reply["error"], reply["message"], detail, doing=_DOING[request["do"]])
         return reply["result"]
 
     def _read_line(self, deadline: float) -> bytes | None:
@@ -199,10 +200,12 @@ def describe(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]
 
 def findings(path: Path) -> tuple[Finding, ...]:
     """What the user should know about how a model was read."""
-    if _describe(path).loader != "tf_keras":
-        return ()
-    message = f"{path.name} is a Keras 2 file that Keras 3 does not read; tf_keras read it."
-    return (Finding("EK131", message, level=Level.NOTE),)
+    notes = {
+        "tf_keras": ("EK131", f"{path.name} is a Keras 2 file that Keras 3 does not read; tf_keras read it."),
+        "float32": ("EK136", f"{path.name} was trained in mixed precision; here it computes in float32."),
+    }
+    found = [notes[note] for note in _describe(path).notes if note in notes]
+    return tuple(Finding(code, message, level=Level.NOTE) for code, message in found)
 
 
 def hdf5_config(path: Path) -> str | None:
@@ -311,7 +314,7 @@ def _describe(path: Path) -> _Description:
             tuple(TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in reply[side])
             for side in ("inputs", "outputs")
         )
-        _descriptions[key] = _Description(inputs, outputs, reply["loader"])
+        _descriptions[key] = _Description(inputs, outputs, tuple(reply["notes"]))
     return _descriptions[key]
 
 

@@ -19,6 +19,14 @@ class UnusableError(Exception):
     """The converter was content, but the file that it wrote does not run."""
 
 
+class StatefulError(Exception):
+    """The model keeps values from one call to the next."""
+
+
+class TooLongError(Exception):
+    """A recurrent layer has too many steps to be written out."""
+
+
 def export_tflite(loaded: Loaded, options: dict[str, Any], output: Path) -> None:
     """Convert with TensorFlow's converter; ``options`` are those of ``TFLiteExport``, arrays by path."""
     layers = recurrent_layers(loaded, options)
@@ -32,18 +40,41 @@ def export_tflite(loaded: Loaded, options: dict[str, Any], output: Path) -> None
 
 
 def recurrent_layers(loaded: Loaded, options: dict[str, Any]) -> list[Any]:
-    """The layers of a Keras 3 model that are to be unrolled: those that loop over at most 64 steps."""
-    wanted = options["unroll"] or options["optimize"] in ("int8", "int16x8")
-    if not wanted or loaded.loader != "keras":
+    """The layers of a Keras 3 model that are to be unrolled.
+
+    Raises:
+        TooLongError: One of them must be and has too many steps, or a number that is not fixed.
+    """
+    integer = options["optimize"] in ("int8", "int16x8")
+    if not (integer or options["unroll"]) or loaded.loader != "keras":
         return []
+    steps = [(layer, count) for layer, count in _steps(loaded.model) if not layer.unroll]
+    longest = [layer.name for layer, count in steps if count is None or count > _MOST_STEPS]
+    if integer and longest:
+        raise TooLongError(longest[0])
+    return [layer for layer, count in steps if layer.name not in longest]
+
+
+def _steps(model: Any) -> Iterator[tuple[Any, int | None]]:
+    """Each recurrent layer with its number of steps, None where that is not fixed."""
     import keras
 
-    layers = [layer for layer in loaded.model._flatten_layers() if isinstance(layer, keras.layers.RNN)]
-    return [
-        layer
-        for layer in layers
-        if not layer.unroll and (layer.input.shape[1] or _MOST_STEPS + 1) <= _MOST_STEPS
-    ]
+    wrapped: set[int] = set()
+    for layer in model._flatten_layers():
+        both = isinstance(layer, keras.layers.Bidirectional)
+        recurrent = [layer.forward_layer, layer.backward_layer] if both else [layer]
+        for inner in recurrent:
+            if isinstance(inner, keras.layers.RNN) and id(inner) not in wrapped:
+                wrapped.add(id(inner))
+                yield inner, _length(layer)
+
+
+def _length(layer: Any) -> int | None:
+    try:
+        size: int | None = layer.input.shape[1]
+    except (AttributeError, ValueError):
+        return None  # a layer inside of another one has no input of its own
+    return size
 
 
 @contextmanager
@@ -99,8 +130,11 @@ def _try(content: bytes) -> None:
     """Run the new file once on zeros: some conversions succeed and give what no interpreter takes."""
     try:
         interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
+        details = interpreter.get_input_details()
+        if any((detail["shape_signature"][1:] < 0).any() for detail in details):
+            return  # an image of one pixel is no fair trial, and some kernels crash on it
         interpreter.allocate_tensors()
-        for detail in interpreter.get_input_details():
+        for detail in details:
             interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
         interpreter.invoke()
     except (RuntimeError, ValueError) as error:
@@ -110,9 +144,20 @@ def _try(content: bytes) -> None:
 def export_onnx(loaded: Loaded, batch: int | None, output: Path) -> None:
     """Convert with tf2onnx; inputs and outputs keep their names."""
     import tf2onnx
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    traced = tf.function(loaded.call, autograph=False)
-    tf2onnx.convert.from_function(traced, loaded.signature(batch), opset=_OPSET, output_path=str(output))
+    concrete = loaded.concrete(batch)
+    if any(operation.type.startswith("Assign") for operation in concrete.graph.get_operations()):
+        raise StatefulError
+    # tf2onnx's own way would turn every tensor that the function captured into one more input.
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
+    names = {f"{spec.name}:0": spec.name for spec in loaded.inputs}
+    ends = dict(zip([tensor.name for tensor in frozen.outputs], concrete.structured_outputs, strict=True))
+    model, _tensors = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(), input_names=list(names), output_names=list(ends), opset=_OPSET
+    )
+    _rename(model.graph, names | ends)
+    output.write_bytes(model.SerializeToString())
 
 
 def tflite_to_onnx(path: Path, output: Path) -> None:

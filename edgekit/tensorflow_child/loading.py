@@ -16,7 +16,7 @@ class Loaded:
 
     ``call`` takes the tensors in the order of ``inputs`` and gives a dict by output name. ``inputs`` are
     ``tf.TensorSpec``s with None where a size is free. ``loader`` is ``keras``, ``tf_keras`` or
-    ``saved_model``.
+    ``saved_model``. ``notes`` say what was changed on loading: ``float32`` where mixed precision was undone.
     """
 
     inputs: tuple[Any, ...]
@@ -24,6 +24,7 @@ class Loaded:
     reset: Callable[[], None]
     model: Any
     loader: str
+    notes: tuple[str, ...] = ()
 
     def signature(self, batch: int | None) -> list[Any]:
         """The inputs with a free first dimension set to ``batch``; None leaves it free."""
@@ -82,20 +83,46 @@ def _from_keras(model: Any, loader: str) -> Loaded:
         getattr(model, "output_names", None) or [model.layers[-1].name for _output in model.outputs]
     )
 
+    notes = ("float32",) if loader == "keras" and _compute_in_float32(model) else ()
+
     def call(*values: Any) -> dict[str, Any]:
         # Without training=False dropout and batch statistics would go into the exported graph.
-        result = model(values[0] if len(values) == 1 else list(values), training=False)
+        result = model(_arranged(model, values), training=False)
         if isinstance(result, dict):
             return {_identifier(name): value for name, value in result.items()}
         return dict(zip(output_names, tf.nest.flatten(result), strict=True))
 
-    return Loaded(inputs, call, lambda: _reset_states(model), model, loader)
+    return Loaded(inputs, call, lambda: _reset_states(model), model, loader, notes)
+
+
+def _arranged(model: Any, values: Sequence[Any]) -> Any:
+    """The inputs as the model takes them: one tensor, a list, or a dict by names of its own."""
+    structure = getattr(model, "_inputs_struct", None)
+    if isinstance(structure, dict):
+        import keras
+
+        return keras.tree.pack_sequence_as(structure, list(values))
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _compute_in_float32(model: Any) -> bool:
+    """Undo mixed precision, which is for training: the weights are float32, and CPUs have no such kernels."""
+    mixed = [
+        layer
+        for layer in model._flatten_layers()
+        if layer.dtype_policy.compute_dtype in ("float16", "bfloat16")
+        and layer.dtype_policy.variable_dtype == "float32"
+    ]
+    for layer in mixed:
+        layer.dtype_policy = "float32"
+    return bool(mixed)
 
 
 def _reset_states(model: Any) -> None:
     for layer in model.layers:
-        if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
-            layer.reset_states()
+        if getattr(layer, "stateful", False):
+            # Keras 3 and Keras 2 call it by different names.
+            (layer.reset_state if hasattr(layer, "reset_state") else layer.reset_states)()
 
 
 def _load_saved_model(path: Path) -> Loaded:

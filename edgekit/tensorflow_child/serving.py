@@ -21,11 +21,11 @@ def answer(request: dict[str, Any], folder: Path) -> Any:
 
 
 def describe(folder: Path, path: str) -> dict[str, Any]:
-    """Names, shapes and dtypes; ``loader`` tells which library could read the file."""
+    """Names, shapes and dtypes; ``notes`` tell which library could read the file, and what was changed."""
     loaded = _load(path, folder)
     outputs = loaded.concrete(None).structured_outputs
     return {
-        "loader": loaded.loader,
+        "notes": [loaded.loader, *loaded.notes],
         "inputs": [[spec.name, _shape(spec), spec.dtype.name] for spec in loaded.inputs],
         "outputs": [[name, _shape(value), value.dtype.name] for name, value in outputs.items()],
     }
@@ -53,6 +53,7 @@ def predict(folder: Path, path: str, inputs: str, outputs: str) -> None:
 def export_tflite(folder: Path, path: str, output: str, options: dict[str, Any]) -> dict[str, Any]:
     """Write a .tflite file; ``unrolled`` counts the recurrent layers that were written out step by step."""
     loaded = _load(path, folder)
+    loaded.reset()  # or the state of the last prediction would become the one to start from
     exporting.export_tflite(loaded, options, Path(output))
     return {"unrolled": len(exporting.recurrent_layers(loaded, options))}
 
