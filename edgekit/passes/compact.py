@@ -33,7 +33,6 @@ def compact(model: bytes, *, keep_names: bool = False) -> bytes:
         ModelError: The file is unreadable or too large.
         InternalError: The result does not hold the same operators, tensors and values.
     """
-
     before: list[Any] = []
 
     def strip(tree: flatbuffer.Model) -> None:
