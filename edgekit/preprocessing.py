@@ -83,9 +83,10 @@ class Preprocessing:
         values = self._images(raw)
         if (self.scale, self.mean, self.std) != (1.0, (), ()):
             values = values.astype(np.float32, copy=False) * np.float32(self.scale)
-            values = (values - self._per_channel(self.mean, values, 0.0)) / self._per_channel(
-                self.std, values, 1.0
-            )
+            if self.mean:
+                values -= self._per_channel(self.mean, values)
+            if self.std:
+                values /= self._per_channel(self.std, values)
         if self.layout == "nchw":
             values = np.moveaxis(values, -1, 1)
         return np.ascontiguousarray(values.astype(self.dtype, copy=False))
@@ -127,14 +128,14 @@ class Preprocessing:
             return (np.rint(gray).astype(raw.dtype) if raw.dtype.kind in "ui" else gray)[..., None]
         return rgb if self.color == "rgb" else rgb[..., ::-1]
 
-    def _per_channel(self, numbers: tuple[float, ...], values: Array, default: float) -> Array:
+    def _per_channel(self, numbers: tuple[float, ...], values: Array) -> Array:
         if len(numbers) > 1 and values.shape[-1] != len(numbers):
             raise DataError(
                 "EK215",
                 f"mean or std has {len(numbers)} numbers, but samples have {values.shape[-1]} channels.",
                 "Give one number, or one per channel.",
             )
-        return np.asarray(numbers or (default,), np.float32)
+        return np.asarray(numbers, np.float32)
 
 
 def _resize(values: Array, size: tuple[int, ...], *, crop: float) -> Array:

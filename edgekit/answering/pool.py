@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -17,16 +16,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from edgekit import errors
+from edgekit.answering.feed import Feed, batch_size
 from edgekit.answering.job import Answerer, Job, Result
-from edgekit.answering.mailbox import Mailbox, slot_bytes
+from edgekit.answering.mailbox import Mailbox
 from edgekit.data import Batch, Dataset
 from edgekit.errors import EdgekitError, ModelError
 
-_PREFETCH_BYTES = 32 << 20
-_BATCH_BYTES = 256 << 10
-_MAX_BATCH = 64
-# Enough that a worker never waits for the parent, few enough that they share the end of the work.
-_UNDER_WAY = 3
+# What TensorFlow's process is given at once.
+_CALL_BYTES = 8 << 20
+_CALL_SAMPLES = 1024
+# One batch being answered and one waiting, so that a worker never waits for the parent.
+_UNDER_WAY = 2
 _SILENCE_S = 600.0
 _LOG_CHARS = 4000
 
@@ -56,11 +56,9 @@ def answers(
         yield from _in_this_process(job, data, speed)
         return
     speed.workers = min(workers or len(os.sched_getaffinity(0)), data.count)
-    size = _batch_size(data, speed.workers)
-    batches = data.raw_batches(size)
-    first = next(batches)
-    with _Pool(job, speed.workers, slot_bytes(first)) as pool:
-        yield from _in_order(pool.run(first, batches, speed))
+    feed = Feed(data, speed.workers)
+    with _Pool(job, speed.workers, feed) as pool:
+        yield from _in_order(pool.run(feed, speed))
 
 
 def _in_this_process(job: Job, data: Dataset, speed: Speed) -> Iterator[Result]:
@@ -69,7 +67,7 @@ def _in_this_process(job: Job, data: Dataset, speed: Speed) -> Iterator[Result]:
     speed.started_s = time.perf_counter()
     try:
         # Each call costs a round trip to the other process, so batches are as large as memory allows.
-        for raw in data.raw_batches(max(1, min(1024, (_PREFETCH_BYTES // 4) // _sample_bytes(data)))):
+        for raw in data.raw_batches(batch_size(data, limit_bytes=_CALL_BYTES, most=_CALL_SAMPLES)):
             yield answer(raw)
             speed.seconds = time.perf_counter() - speed.started_s
     finally:
@@ -87,32 +85,12 @@ def _in_order(results: Iterator[Result]) -> Iterator[Result]:
             yield ready
 
 
-def _sample_bytes(data: Dataset) -> int:
-    shapes = [data.source.sample_shape(name) for name in data.source.names]
-    # Images of unknown size: as many as fit the usual 224 x 224 pixels.
-    sizes = [150_000 if shape is None else max(1, _product(shape)) for shape in shapes]
-    return 4 * sum(sizes)
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product
-
-
-def _batch_size(data: Dataset, workers: int) -> int:
-    """Small enough that the workers end together, large enough that a message costs little."""
-    shared = -(-data.count // (8 * workers))
-    return max(1, min(_MAX_BATCH, _BATCH_BYTES // _sample_bytes(data) + 1, shared))
-
-
 class _Worker:
     """One process, and its end of the socket."""
 
-    def __init__(self, job: Job, slot: int) -> None:
+    def __init__(self, job: Job, feed: Feed) -> None:
         ours, theirs = socket.socketpair()
-        self._mailbox = Mailbox(slot, _UNDER_WAY)
+        self._mailbox = Mailbox(feed.slot_bytes, _UNDER_WAY)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         root = str(Path(__file__).parents[2])
         environment = {
@@ -134,7 +112,7 @@ class _Worker:
         self.connection: Connection[Any, Any] = Connection(ours.detach())
         self.under_way = 0
         self._file = job.model.path.name
-        self._send((job, (slot, _UNDER_WAY, self._mailbox.descriptor)))
+        self._send((job, (feed.slot_bytes, _UNDER_WAY, self._mailbox.descriptor), feed.sample))
 
     def give(self, batch: Batch) -> None:
         """Let it answer a batch; at most ``_UNDER_WAY`` may be unanswered."""
@@ -188,13 +166,13 @@ _START = "import sys; from edgekit.answering.worker import main; main(int(sys.ar
 class _Pool:
     """Workers, as a context: whatever happens inside, they are gone afterwards."""
 
-    def __init__(self, job: Job, count: int, slot: int) -> None:
+    def __init__(self, job: Job, count: int, feed: Feed) -> None:
         self._file = job.model.path.name
         self._workers: list[_Worker] = []
         with contextlib.ExitStack() as undo:
             undo.callback(self._end)
             for _ in range(count):
-                self._workers.append(_Worker(job, slot))
+                self._workers.append(_Worker(job, feed))
             undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -205,19 +183,19 @@ class _Pool:
     ) -> None:
         self._end()
 
-    def run(self, first: Batch, batches: Iterator[Batch], speed: Speed) -> Iterator[Result]:
+    def run(self, feed: Feed, speed: Speed) -> Iterator[Result]:
         """Results as they come. Batches are read ahead while the workers start."""
-        ahead = self._read_ahead(first, batches)
+        feed.read_ahead()
         self._await_ready()
         speed.started_s = time.perf_counter()
         for _ in range(_UNDER_WAY):
             for worker in self._workers:
-                self._feed(worker, ahead, batches)
+                self._give(worker, feed)
         while any(worker.under_way for worker in self._workers):
             for worker in self._ready():
                 result = worker.receive()
                 worker.under_way -= 1
-                self._feed(worker, ahead, batches)
+                self._give(worker, feed)
                 speed.seconds = time.perf_counter() - speed.started_s
                 if result is not None:
                     yield result
@@ -245,18 +223,8 @@ class _Pool:
             )
         return [by_connection[connection] for connection in ready if isinstance(connection, Connection)]
 
-    def _read_ahead(self, first: Batch, batches: Iterator[Batch]) -> deque[Batch]:
-        ahead = deque([first])
-        size = slot_bytes(first)
-        for batch in batches:
-            ahead.append(batch)
-            size += slot_bytes(batch)
-            if size > _PREFETCH_BYTES:
-                break
-        return ahead
-
-    def _feed(self, worker: _Worker, ahead: deque[Batch], batches: Iterator[Batch]) -> None:
-        batch = ahead.popleft() if ahead else next(batches, None)
+    def _give(self, worker: _Worker, feed: Feed) -> None:
+        batch = feed.take()
         if batch is not None:
             worker.give(batch)
 

@@ -28,6 +28,12 @@ class Batch:
         """How many samples it holds."""
         return len(next(iter(self.inputs.values())))
 
+    def part(self, start: int, stop: int) -> "Batch":
+        """The samples from ``start`` up to ``stop``, without a copy."""
+        labels = None if self.labels is None else self.labels[start:stop]
+        inputs = {name: array[start:stop] for name, array in self.inputs.items()}
+        return Batch(inputs, labels, self.first + start)
+
     def at(self, rows: Sequence[int], first: int) -> "Batch":
         """Some of its samples as a batch of their own."""
         chosen = np.asarray(rows, np.intp)
