@@ -69,7 +69,7 @@ def command(
     dry_run: bool,
     **chosen: Any,
 ) -> Outcome:
-    """Measure load, first inference, latency distribution and memory of models on this machine.
+    """Measure latency and its noise, load time and memory.
 
     Several models are measured in turn, so that their ratios hold when the machine is uneven. The first
     one is the baseline.

@@ -27,10 +27,11 @@ Examples:
 @click.option("--seed", default=0, show_default=True, help="Chooses samples, and the order of measuring.")
 @click.option("--dry-run", is_flag=True, help="Print the commands that it stands for, and stop.")
 def command(folder: Path, overwrite: bool, seed: int, dry_run: bool) -> Outcome:
-    """Quantize, evaluate and benchmark a small real model in DIR, offline, in about a minute.
+    """Quantize, evaluate and benchmark a small real model, offline.
 
-    A network for handwritten digits becomes float16, dynamic-range int8 and full int8 files. One table and one
-    HTML page show size, accuracy and latency with their intervals. DIR is ./edgekit-demo unless given.
+    It takes about a minute. A network for handwritten digits becomes float16, dynamic-range int8 and full int8
+    files. One table and one HTML page show size, accuracy and latency with their intervals. DIR is
+    ./edgekit-demo unless given.
     """
     from edgekit.demo import demo, planned
 

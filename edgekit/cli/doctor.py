@@ -24,9 +24,10 @@ _GIB = 1 << 30
 @edgekit_command(epilog=_EXAMPLES)
 @click.option("--no-imports", is_flag=True, help="Read versions only: do not try whether packages load.")
 def command(no_imports: bool) -> Outcome:
-    """Show versions, what is missing and the pip line for it, the processor and free disk.
+    """Show what is installed, and the pip line for what is missing.
 
-    Exits with 3 when a package that edgekit always needs is missing or does not load.
+    The processor, memory and free disk too. Exits with 3 when a package that edgekit always needs is missing
+    or does not load.
     """
     import edgekit
     from edgekit.findings import Level, worst

@@ -53,7 +53,10 @@ _SHOWN_CLASSES = 20
 @click.option("--overwrite", is_flag=True, help="Replace the file of --save-predictions.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
 def command(model: Path, data: str, *, overwrite: bool, dry_run: bool, **options: Any) -> Outcome:
-    """Measure MODEL on labelled samples, or against a reference model, in its own runtime."""
+    """Measure how good MODEL is on labelled samples.
+
+    Or, without labels, how near it is to a reference model. It runs in the runtime that it is deployed with.
+    """
     from edgekit.files import check_output
     from edgekit.verbs.evaluate import evaluate, planned
 

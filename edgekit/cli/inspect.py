@@ -29,7 +29,10 @@ Examples:
 @click.option("--ops", is_flag=True, help="List every operator in the order in which they run.")
 @click.option("--tensors", is_flag=True, help="List every tensor with its scales and zero points.")
 def command(model: Path, *, ops: bool, tensors: bool) -> Outcome:
-    """Show a MODEL's inputs, outputs, operators, parameters, MACs and bytes, and what is still float."""
+    """Show what MODEL consists of, and what is still float.
+
+    Inputs, outputs, operators, parameters, multiply-accumulates and bytes.
+    """
     import edgekit
 
     with progress(f"reading {model.name}"):

@@ -77,7 +77,7 @@ def _batch(_ctx: click.Context, _parameter: click.Parameter, value: str) -> int 
 @click.option("--seed", default=0, show_default=True, help="Chooses the calibration samples.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 def command(model: Path, output: Path, **options: Any) -> Outcome:
-    """Quantize MODEL after training, read the file back, and compare it with the float model.
+    """Quantize MODEL, and compare the result with the float model.
 
     Recipes: float16, dynamic_wi8_afp32 (dynamic), dynamic_wi4_afp32, weight_only_wi8_afp32,
     weight_only_wi4_afp32, static_wi8_ai8 (int8), static_wi8_ai16 (int16x8), static_wi4_ai8 (int4), or a
