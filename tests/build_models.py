@@ -9,10 +9,10 @@ from pathlib import Path
 
 os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="", KERAS_BACKEND="tensorflow")
 
-import keras  # noqa: TID253 - a script of its own, not a part of edgekit
+import keras
 import numpy as np
-import tensorflow as tf  # noqa: TID253
-import tf2onnx  # noqa: TID253
+import tensorflow as tf
+import tf2onnx
 from sklearn.datasets import load_digits
 
 _EPOCHS = 12
@@ -58,7 +58,86 @@ def two_inputs():
 
 def recurrent():
     """An LSTM over 5 steps of 3 features, which gives (None, 2)."""
-    return keras.Sequential([keras.Input((5, 3), name="steps"), keras.layers.LSTM(4), keras.layers.Dense(2)])
+    return keras.Sequential(
+        [keras.Input((5, 3), name="steps"), keras.layers.LSTM(4), keras.layers.Dense(2, name="dense")]
+    )
+
+
+class Swirl(keras.layers.Layer):
+    """A layer whose code no file contains."""
+
+    def call(self, x):
+        """Turn it around."""
+        return x[::-1]
+
+
+@keras.saving.register_keras_serializable("studio")
+class Whirl(Swirl):
+    """The same, registered under a package's name."""
+
+
+def curve(x):
+    """A function of the user's own."""
+    return x * x
+
+
+def save_sequential(path, *layers, compiled=None):
+    """Save these layers behind an input of four numbers, or one that they bring along."""
+    own_input = [] if isinstance(layers[0], keras.KerasTensor) else [keras.Input((4,))]
+    model = keras.Sequential([*own_input, *layers])
+    if compiled:
+        model.compile(**compiled)
+    model.save(path)
+
+
+def write_refused(folder):
+    """Models with code of their own, or without a shape, and two that may have a custom loss."""
+    layers = keras.layers
+    for suffix in ("keras", "h5"):
+        save_sequential(folder / f"lambda.{suffix}", layers.Lambda(lambda x: x + 1))
+        save_sequential(folder / f"swirl.{suffix}", Swirl())
+        save_sequential(folder / f"curve.{suffix}", layers.Dense(2, activation=curve))
+        compiled = {"loss": curve, "optimizer": "sgd"}
+        save_sequential(folder / f"loss.{suffix}", layers.Dense(2), compiled=compiled)
+    save_sequential(folder / "whirl.keras", Whirl())
+    nested = keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: x)])
+    save_sequential(folder / "nested.keras", nested)
+    keras.Sequential([layers.Flatten()]).save(folder / "unbuilt.keras")
+
+
+def write_unusual(folder):
+    """Models that have to be read and converted all the same; each once went wrong in some library."""
+    layers = keras.layers
+    first, second = keras.Input((4,), name="zeta"), keras.Input((5,), name="alpha")
+    total = layers.Dense(2, name="total")(first) + layers.Dense(2)(second)
+    keras.Model({"zeta": first, "alpha": second}, {"sum": total}).save(folder / "dict_inputs.keras")
+    operations = keras.ops.tanh(first) + layers.Dense(4, "gelu")(first)
+    keras.Model(first, operations).save(folder / "ops.keras")
+    save_sequential(folder / "gelu.keras", layers.Dense(4, "gelu"))
+    scale = layers.Normalization(mean=[1.0, 2.0, 3.0, 4.0], variance=[4.0, 4.0, 4.0, 4.0])
+    save_sequential(folder / "captured.keras", scale, layers.Dense(2, name="out"))
+    keras.config.set_dtype_policy("mixed_float16")
+    save_sequential(folder / "mixed.keras", layers.Dense(8, "relu"), layers.Dense(2, name="out"))
+    keras.config.set_dtype_policy("float32")
+    image = keras.Input((None, None, 3), name="image")
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
+    keras.Model(image, layers.Dense(2, name="out")(pooled)).save(folder / "free_size.keras")
+    for name, steps in (("both_ways", 6), ("long", 200)):
+        sequence = keras.Input((steps, 3), name="steps")
+        keras.Model(sequence, layers.Bidirectional(layers.GRU(4), name="out")(sequence)).save(
+            folder / f"{name}.keras"
+        )
+    frame = keras.Input(batch_shape=(1, 5, 4), name="frame")
+    keras.Model(frame, layers.LSTM(3, stateful=True, name="out")(frame)).save(folder / "stateful.keras")
+
+
+def write_saved_models(folder):
+    """An operator that LiteRT lacks, and a choice of signatures."""
+    module = tf.Module()
+    module.f = tf.function(lambda x: {"y": tf.linalg.det(x)})
+    concrete = module.f.get_concrete_function(tf.TensorSpec((1, 3, 3), tf.float32, name="x"))
+    tf.saved_model.save(module, str(folder / "determinant"), signatures=concrete)
+    tf.saved_model.save(module, str(folder / "many"), signatures={"a": concrete, "b": concrete})
 
 
 def write_tflite(model, x, folder):
@@ -106,6 +185,11 @@ def main(folder):
         opset=13,
         output_path=str(folder / "cnn.onnx"),
     )
+    odd = folder / "odd"
+    odd.mkdir()
+    write_refused(odd)
+    write_unusual(odd)
+    write_saved_models(odd)
     two_inputs().save(folder / "two_inputs.keras")
     recurrent().save(folder / "recurrent.keras")
 

@@ -69,6 +69,11 @@ class Models:
         return self.folder / "recurrent.keras"
 
     @property
+    def odd(self) -> Path:
+        """A folder of models that are refused, or that have gone wrong in some library."""
+        return self.folder / "odd"
+
+    @property
     def train_data(self) -> Path:
         """1,200 handwritten digits: ``x`` (n, 8, 8, 1) in 0..1 and ``y``."""
         return self.folder / "digits_train.npz"

@@ -159,40 +159,97 @@ def test_onnx_export_computes_the_same_under_the_same_names(models, digits, tmp_
         np.testing.assert_allclose(actual[name], values, atol=1e-5)
 
 
-def test_an_export_that_onnx_runtime_refuses_is_an_error(tmp_path):
-    build(tmp_path, "keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, 'gelu')]).save('gelu.keras')")
+def test_an_export_that_onnx_runtime_refuses_is_an_error(models, tmp_path):
     with pytest.raises(ModelError, match="exact GELU") as caught:
-        tensorflow_process.export_onnx(tmp_path / "gelu.keras", tmp_path / "gelu.onnx")
+        tensorflow_process.export_onnx(models.odd / "gelu.keras", tmp_path / "gelu.onnx")
     assert caught.value.code == "EK125"
     assert not (tmp_path / "gelu.onnx").exists()
 
 
-def build(folder, code):
-    """Run Keras code in a process of its own."""
-    prelude = "import os; os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'\nimport keras, tensorflow as tf\n"
-    subprocess.run(
-        [sys.executable, "-c", prelude + textwrap.dedent(code)], cwd=folder, check=True, capture_output=True
-    )
-
-
-def test_operators_without_a_litert_form_are_named(tmp_path):
-    build(
-        tmp_path,
-        """
-        module = tf.Module()
-        module.f = tf.function(lambda x: {"y": tf.linalg.det(x)})
-        spec = tf.TensorSpec((1, 3, 3), tf.float32, name="x")
-        tf.saved_model.save(module, "det", signatures=module.f.get_concrete_function(spec))
-        tf.saved_model.save(module, "many", signatures={
-            "a": module.f.get_concrete_function(spec), "b": module.f.get_concrete_function(spec)})
-        """,
-    )
+def test_operators_without_a_litert_form_are_named(models, tmp_path):
     with pytest.raises(ModelError, match="MatrixDeterminant") as caught:
-        tensorflow_process.export_tflite(tmp_path / "det", tmp_path / "det.tflite", TFLiteExport())
+        tensorflow_process.export_tflite(models.odd / "determinant", tmp_path / "m.tflite", TFLiteExport())
     assert caught.value.code == "EK120"
+
+
+def test_several_signatures_without_a_default_are_named(models):
     with pytest.raises(ModelError, match="a, b") as caught:
-        tensorflow_process.describe(tmp_path / "many")
+        tensorflow_process.describe(models.odd / "many")
     assert caught.value.code == "EK112"
+
+
+def random_inputs(path, count=8):
+    """Numbers for each input of a model, 9 where a size is free."""
+    rng = np.random.default_rng(3)
+    inputs, _outputs = tensorflow_process.describe(path)
+    shapes = {spec.name: [9 if size is None else size for size in spec.shape[1:]] for spec in inputs}
+    return {name: rng.random((count, *shape), np.float32) for name, shape in shapes.items()}
+
+
+def run_onnx(path, samples):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path))
+    assert {value.name for value in session.get_inputs()} == set(samples)
+    names = [value.name for value in session.get_outputs()]
+    rows = [session.run(names, {name: array[i : i + 1] for name, array in samples.items()}) for i in range(8)]
+    return dict(zip(names, map(np.concatenate, zip(*rows, strict=True)), strict=True))
+
+
+@pytest.mark.parametrize("name", ["dict_inputs", "captured", "mixed", "free_size", "both_ways", "ops"])
+def test_unusual_models_compute_the_same_in_every_format(models, tmp_path, name):
+    path = models.odd / f"{name}.keras"
+    samples = random_inputs(path)
+    expected = tensorflow_process.predict(path, samples)
+    tensorflow_process.export_tflite(path, tmp_path / "m.tflite", TFLiteExport())
+    results = [outputs_of(tmp_path / "m.tflite", samples)]
+    if name != "ops":  # which has an exact GELU
+        tensorflow_process.export_onnx(path, tmp_path / "m.onnx")
+        results.append(run_onnx(tmp_path / "m.onnx", samples))
+    for actual in results:
+        assert actual.keys() == expected.keys()
+        for key, values in expected.items():
+            np.testing.assert_allclose(actual[key], values, atol=1e-5)
+
+
+def test_mixed_precision_is_undone_and_this_is_said(models):
+    assert [finding.code for finding in tensorflow_process.findings(models.odd / "mixed.keras")] == ["EK136"]
+    assert tensorflow_process.findings(models.keras_cnn) == ()
+
+
+def test_a_short_bidirectional_layer_is_quantized_and_a_long_one_refused(models, tmp_path):
+    short, long = (models.odd / name for name in ("both_ways.keras", "long.keras"))
+    options = TFLiteExport(optimize="int8", calibration=random_inputs(short, 30))
+    tensorflow_process.export_tflite(short, tmp_path / "m.tflite", options)
+    samples = random_inputs(short)
+    expected = tensorflow_process.predict(short, samples)["out"]
+    assert np.abs(outputs_of(tmp_path / "m.tflite", samples)["out"] - expected).max() < 0.05
+    options = TFLiteExport(optimize="int8", calibration=random_inputs(long, 3))
+    with pytest.raises(ModelError, match="too many steps") as caught:
+        tensorflow_process.export_tflite(long, tmp_path / "long.tflite", options)
+    assert caught.value.code == "EK127"
+
+
+def test_samples_of_a_stateful_model_do_not_see_each_other(models, tmp_path):
+    path = models.odd / "stateful.keras"
+    samples = random_inputs(path, 4)
+    together = tensorflow_process.predict(path, samples)["out"]
+    alone = tensorflow_process.predict(path, {"frame": samples["frame"][2:3]})["out"]
+    np.testing.assert_allclose(together[2], alone[0], atol=1e-6)
+    with pytest.raises(ModelError, match="keeps a state") as caught:
+        tensorflow_process.export_onnx(path, tmp_path / "m.onnx")
+    assert caught.value.code == "EK128"
+
+
+def test_the_state_of_a_prediction_is_not_exported(models, tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = models.odd / "stateful.keras"
+    samples = random_inputs(path, 3)
+    expected = tensorflow_process.predict(path, samples)["out"]
+    tensorflow_process.export_tflite(path, tmp_path / "m.tflite", TFLiteExport())
+    fresh = Interpreter(str(tmp_path / "m.tflite")).get_signature_runner()
+    np.testing.assert_allclose(fresh(frame=samples["frame"][:1])["out"], expected[:1], atol=1e-5)
 
 
 def test_integer_export_needs_samples():
@@ -311,6 +368,8 @@ def test_without_tensorflow_the_pip_line_is_named(models):
         ("UnusableError", "SquaredDifference only supports FLOAT32 and INT32 now, got 7", "EK122"),
         ("ResourceExhaustedError", "OOM when allocating tensor", "EK135"),
         ("OSError", "Unable to open file", "EK105"),
+        ("TooLongError", "lstm", "EK127"),
+        ("StatefulError", "", "EK128"),
     ],
 )
 def test_what_frameworks_say_becomes_a_code(error, message, code):
@@ -318,6 +377,15 @@ def test_what_frameworks_say_becomes_a_code(error, message, code):
     assert (translated.code, translated.detail) == (code, "raw text")
     assert "m.keras" in translated.message
     assert "\n" not in translated.message
+
+
+def test_the_reason_stands_before_the_place():
+    message = (
+        "Exception encountered when calling Dense.call().\n\n\x1b[1mMatrix too small\x1b[0m\n\nArguments: ..."
+    )
+    translated = translate(Path("m.keras"), "ValueError", message, "", doing="converted")
+    assert translated.message == "m.keras cannot be converted by TensorFlow: Matrix too small"
+    assert translated.code == "EK121"
 
 
 def test_a_missing_package_is_a_dependency_error():

@@ -237,51 +237,6 @@ def test_a_lambda_layer_is_refused_before_any_of_it_runs(models, tmp_path):
     )
 
 
-@pytest.fixture(scope="module")
-def odd_models(tmp_path_factory):
-    """Models with code of their own, saved by Keras itself."""
-    folder = tmp_path_factory.mktemp("odd")
-    code = """
-        import os
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-        import keras
-
-        class Swirl(keras.layers.Layer):
-            def call(self, x):
-                return x[::-1]
-
-        @keras.saving.register_keras_serializable("studio")
-        class Whirl(Swirl):
-            pass
-
-        def curve(x):
-            return x * x
-
-        def save(name, *layers, **compiled):
-            model = keras.Sequential([keras.Input((4,)), *layers])
-            if compiled:
-                model.compile(**compiled)
-            model.save(name)
-
-        save("lambda.keras", keras.layers.Lambda(lambda x: x + 1))
-        save("lambda.h5", keras.layers.Lambda(lambda x: x + 1))
-        save("swirl.keras", Swirl())
-        save("swirl.h5", Swirl())
-        save("whirl.keras", Whirl())
-        save("curve.keras", keras.layers.Dense(2, activation=curve))
-        save("curve.h5", keras.layers.Dense(2, activation=curve))
-        save("loss.keras", keras.layers.Dense(2), loss=curve, optimizer="sgd")
-        save("loss.h5", keras.layers.Dense(2), loss=curve, optimizer="sgd")
-        inputs = keras.Input((4,))
-        keras.Model(inputs, keras.ops.tanh(inputs) + keras.layers.Dense(4, "gelu")(inputs)).save("ops.keras")
-        nested = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x)])
-        keras.Sequential([keras.Input((4,)), nested]).save("nested.keras")
-        keras.Sequential([keras.layers.Flatten()]).save("unbuilt.keras")
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=folder, check=True, capture_output=True)
-    return folder
-
-
 @pytest.mark.parametrize(
     ("name", "code", "word"),
     [
@@ -296,14 +251,14 @@ def odd_models(tmp_path_factory):
         ("unbuilt.keras", "EK113", "input shape"),
     ],
 )
-def test_code_of_the_user_s_own_is_named(odd_models, name, code, word):
-    error = refusal(odd_models / name)
+def test_code_of_the_user_s_own_is_named(models, name, code, word):
+    error = refusal(models.odd / name)
     assert (error.code, word in error.message) == (code, True), error.message
 
 
 @pytest.mark.parametrize(("name", "size"), [("loss.keras", 2), ("loss.h5", 2), ("ops.keras", 4)])
-def test_a_custom_loss_and_built_in_operations_are_no_obstacle(odd_models, name, size):
-    assert open_artifact(odd_models / name).outputs[0].shape == (None, size)
+def test_a_custom_loss_and_built_in_operations_are_no_obstacle(models, name, size):
+    assert open_artifact(models.odd / name).outputs[0].shape == (None, size)
 
 
 def test_without_h5py_the_pip_line_is_named(models):
