@@ -3,26 +3,45 @@
 import os
 import signal
 import sys
+import time
 from types import FrameType
+
+_INTERRUPTED = 130
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PATIENCE_S = 5.0
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     _open_standard_streams()
-    for name in (signal.SIGTERM, signal.SIGHUP):
+    interrupt = _Interrupt()
+    for name in _SIGNALS:
         # A signal that nohup or a parent has set to be ignored stays ignored.
-        if signal.getsignal(name) is signal.SIG_DFL:
-            signal.signal(name, _interrupt)
+        if signal.getsignal(name) is not signal.SIG_IGN:
+            signal.signal(name, interrupt)
     try:
         from edgekit.cli import complete, run
 
-        sys.exit(complete() if "_EDGEKIT_COMPLETE" in os.environ else run(sys.argv[1:]))
+        code = complete() if "_EDGEKIT_COMPLETE" in os.environ else run(sys.argv[1:])
     except KeyboardInterrupt:  # while importing: `run` itself answers all later ones
-        sys.exit(130)
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        for name in _SIGNALS:
+            signal.signal(name, signal.SIG_IGN)
+    sys.exit(code)
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+class _Interrupt:
+    """Turns a signal into KeyboardInterrupt; those that follow at once do not disturb the cleaning up."""
+
+    def __init__(self) -> None:
+        self._last_s = -_PATIENCE_S
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_s >= _PATIENCE_S:
+            self._last_s = now_s
+            raise KeyboardInterrupt
 
 
 def _open_standard_streams() -> None:

@@ -90,6 +90,14 @@ def wait(where):
         time.sleep(60)
 
 
+def wait_twice(where):
+    import time
+    try:
+        wait(where)
+    finally:
+        time.sleep(1)
+
+
 def slow(_):
     import time
     with progress("counting sheep") as advance:

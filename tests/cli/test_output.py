@@ -177,6 +177,18 @@ def test_interruption_leaves_nothing_half_written(edgekit_env, tmp_path, name, j
         assert "Interrupted" in log
 
 
+def test_pressing_ctrl_c_again_does_not_disturb_the_cleaning_up(edgekit_env, tmp_path):
+    command = [sys.executable, "-m", "edgekit", "awkward", "wait_twice", "--where", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=edgekit_env, cwd=tmp_path)
+    assert process.stderr.readline() == "ready\n"
+    for _ in range(10):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    assert process.communicate(timeout=30)[1] == "Interrupted. Nothing half-written is left.\n"
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_during_imports_is_130_too(edgekit_env):
     script = (
         "import sys\n"
