@@ -83,7 +83,7 @@ class PairedDrop:
     n: int
 
 
-def evaluate(  # noqa: PLR0913 - two things, and options by keyword
+def evaluate(
     model: str | Path | Artifact,
     data: str | Path | Dataset,
     *,
@@ -184,7 +184,7 @@ def paired(before: Evaluation, after: Evaluation) -> PairedDrop:
     return PairedDrop(found.value, found.ci95, found.broken, found.fixed, len(before.rows))
 
 
-def _planned(  # noqa: PLR0913 - the options of evaluate
+def _planned(
     model: str | Path | Artifact,
     data: str | Path | Dataset,
     *,

@@ -73,7 +73,7 @@ class Quantized:
         }
 
 
-def quantize(  # noqa: PLR0913 - one keyword for each of the command's options, which users name one by one
+def quantize(
     model: str | Path,
     output: str | Path,
     *,
