@@ -1,6 +1,6 @@
 """Samples fed to a model one by one, and its outputs put together again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -33,6 +33,13 @@ def filled(inputs: Mapping[str, Array], batch: int) -> dict[str, Array]:
     if not missing:
         return dict(inputs)
     return {name: np.concatenate([rows, rows[-1:].repeat(missing, axis=0)]) for name, rows in inputs.items()}
+
+
+def in_batches(inputs: Mapping[str, Array], batch: int) -> Iterator[dict[str, Array]]:
+    """Inputs as a model with a built-in batch takes them, call by call; the last is filled up."""
+    full = filled(inputs, batch)
+    for first in range(0, len(next(iter(full.values()))), batch):
+        yield {name: rows[first : first + batch] for name, rows in full.items()}
 
 
 def joined(parts: Sequence[Array], name: str, *, count: int, batch: int) -> Array:

@@ -8,7 +8,7 @@ the true extremes are collected here, by its fast native calibrator, and passed 
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import Format
@@ -16,6 +16,7 @@ from edgekit.engines import Job
 from edgekit.errors import ModelError
 from edgekit.findings import Finding, Level
 from edgekit.recipe import PRECISIONS, Mode, Precision, Recipe
+from edgekit.sampling import batch_size, in_batches
 from edgekit.tensor import Array
 
 if TYPE_CHECKING:
@@ -64,24 +65,23 @@ def _quantized(content: bytes, job: Job) -> bytes:
     recipe = _engine_recipe(job.recipe)
     if not job.recipe.needs_calibration:
         return bytes(Quantizer(content, recipe).quantize(enable_progress_report=False).quantized_model)
+    calibration = list(in_batches(job.calibration, batch_size(job.source)))
+
+    def calibrated_by(mode: CalibrationMode) -> bytes:
+        ranges = _true_ranges(content, calibration, recipe, mode)
+        quantized = Quantizer(content, recipe).quantize(ranges, enable_progress_report=False)
+        return bytes(quantized.quantized_model)
+
     try:
-        ranges = _true_ranges(content, job.calibration, recipe, CalibrationMode.CALIBRATION_PROFILER_BASED)
-        return bytes(
-            Quantizer(content, recipe).quantize(ranges, enable_progress_report=False).quantized_model
-        )
+        return calibrated_by(CalibrationMode.CALIBRATION_PROFILER_BASED)
     except (ValueError, RuntimeError):
         # The native calibrator misses tensors that a delegate fused away; this one keeps every tensor,
         # at ten times the time.
-        ranges = _true_ranges(
-            content, job.calibration, recipe, CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS
-        )
-        return bytes(
-            Quantizer(content, recipe).quantize(ranges, enable_progress_report=False).quantized_model
-        )
+        return calibrated_by(CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS)
 
 
 def _true_ranges(
-    content: bytes, calibration: Mapping[str, Array], recipe: list[dict[str, Any]], mode: Any
+    content: bytes, calibration: list[dict[str, Array]], recipe: list[dict[str, Any]], mode: Any
 ) -> _Ranges:
     """The smallest and largest value of every tensor over all calibration samples."""
     from ai_edge_quantizer.calibrator import Calibrator
@@ -91,12 +91,8 @@ def _true_ranges(
     manager = RecipeManager()
     manager.load_quantization_recipe(recipe)
     calibrator = Calibrator(content, num_threads=1, mode=mode, qsv_update_func=min_max_update)
-    samples = [
-        {name: values[index : index + 1] for name, values in calibration.items()}
-        for index in range(len(next(iter(calibration.values()))))
-    ]
     signature = next(iter(calibrator.get_signature_list()))
-    calibrator.calibrate({signature: samples}, manager)
+    calibrator.calibrate({signature: calibration}, manager)
     ranges: _Ranges = calibrator.get_model_qsvs()
     return ranges
 

@@ -5,7 +5,7 @@ import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from edgekit.engines import Job
 from edgekit.errors import EdgekitError, ModelError
 from edgekit.findings import Finding
 from edgekit.recipe import Mode, Precision, Recipe
+from edgekit.sampling import batch_size, in_batches
 from edgekit.tensor import Array
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _static(model: "ModelProto", job: Job, folder: Path) -> "ModelProto":
     quantize_static(
         model,
         output,
-        _Reader(job.calibration),
+        _Reader(job),
         quant_format=QuantFormat.QDQ,
         per_channel=precision.weight_bits == 8,
         activation_type=QuantType.QInt16 if precision.activation_bits == 16 else QuantType.QInt8,
@@ -228,18 +229,13 @@ _QUANTIZERS = {
 
 
 class _Reader:
-    """Hands calibration samples to ONNX Runtime one at a time."""
+    """Hands calibration samples to ONNX Runtime, as many at a time as the model takes."""
 
-    def __init__(self, calibration: Mapping[str, Array]) -> None:
-        self._samples = self._each(calibration)
-
-    @staticmethod
-    def _each(calibration: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-        for index in range(len(next(iter(calibration.values())))):
-            yield {name: values[index : index + 1] for name, values in calibration.items()}
+    def __init__(self, job: Job) -> None:
+        self._samples = in_batches(job.calibration, batch_size(job.source))
 
     def get_next(self) -> dict[str, Array] | None:
-        """The next sample, None after the last."""
+        """The next samples, None after the last."""
         return next(self._samples, None)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgekit import flatbuffer
 from edgekit.passes import _graph
+from edgekit.sampling import in_batches
 from edgekit.tensor import Array, Quantization, dequantize, difference, quantize
 
 _SAMPLES = 128
@@ -151,6 +152,7 @@ class _Probe:
         signature = next(iter(self._interpreter._get_full_signature_list().values()))
         self._inputs: dict[str, int] = signature["inputs"]
         self._outputs: dict[str, int] = signature["outputs"]
+        self._batch = int(self._interpreter.get_input_details()[0]["shape"][0])
         self._details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
 
     def outputs(self, samples: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
@@ -162,6 +164,7 @@ class _Probe:
         """The mean of every layer's input, tap by tap, over the samples; by the layer's position."""
         sums: _Means = {}
         count = min(_SAMPLES, len(next(iter(samples.values()))))
+        runs = -(-count // self._batch)
         for _ in self._runs(samples, count):
             for layer in layers:
                 values = self._real(getattr(layer, side))
@@ -169,14 +172,15 @@ class _Probe:
                     mean = np.mean([layer.window.means(image) for image in values], axis=0)
                 else:
                     mean = values.reshape(-1, layer.weights.shape[0]).mean(axis=0, dtype=np.float64)
-                sums[layer.position] = sums.get(layer.position, 0.0) + mean / count
+                sums[layer.position] = sums.get(layer.position, 0.0) + mean / runs
         return sums
 
     def _runs(self, samples: Mapping[str, Array], count: int) -> Iterator[None]:
-        for row in range(count):
+        some = {name: values[:count] for name, values in samples.items()}
+        for batch in in_batches(some, self._batch):
             self._interpreter.reset_all_variables()
             for name, index in self._inputs.items():
-                detail, values = self._details[index], samples[name][row : row + 1]
+                detail, values = self._details[index], batch[name]
                 parameters = _quantization(detail)
                 dtype = np.dtype(detail["dtype"])
                 ready = (

@@ -189,6 +189,21 @@ def test_keras_tries_both_engines_and_keeps_the_nearest(models, tmp_path):
     assert (run_tflite(output, x).argmax(1) == y).mean() > 0.9
 
 
+@pytest.mark.parametrize("engine", ["ai_edge_quantizer", "tensorflow"])
+def test_batch_of_four_is_built_in_and_calibrated_in_fours(models, tmp_path, engine):
+    output = tmp_path / "out.tflite"
+    found = edgekit.quantize(
+        models.keras_cnn,
+        output,
+        batch=4,
+        engine=engine,
+        calibration=models.train_data,
+        calibration_samples=50,
+    )
+    assert list(Interpreter(str(output)).get_input_details()[0]["shape"]) == [4, 8, 8, 1]
+    assert found.read_back.snr_db > 20
+
+
 def test_findings_where_nothing_is_given_to_compare_with(models, tmp_path):
     found = edgekit.quantize(models.tflite_cnn, tmp_path / "out.tflite", recipe="dynamic")
     assert "EK320" in {finding.code for finding in found.findings}
