@@ -241,7 +241,7 @@ def predict(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
     Returns:
         Real values by output name: ``{"classes": (100, 10)}``.
     """
-    with _exchange() as folder:
+    with _exchange(path) as folder:
         given, wanted = folder / "inputs.npz", folder / "outputs.npz"
         np.savez(given, allow_pickle=False, **inputs)
         _ask(path, {"do": "predict", "inputs": str(given), "outputs": str(wanted)}, _CONVERT_S)
@@ -258,7 +258,7 @@ def export_tflite(path: Path, output: Path, options: TFLiteExport) -> tuple[Find
     Raises:
         ModelError: The converter refuses the model or crashes, or its result does not run.
     """
-    with _exchange() as folder:
+    with _exchange(path) as folder:
         document = asdict(options) | {"calibration": None}
         if options.calibration:
             document["calibration"] = str(folder / "calibration.npz")
@@ -278,7 +278,7 @@ def export_onnx(path: Path, output: Path, *, batch: int | None = 1) -> None:
     Raises:
         ModelError: tf2onnx refuses the model, or ONNX Runtime refuses what it made.
     """
-    with _exchange() as folder:
+    with _exchange(path) as folder:
         made = folder / "model.onnx"
         tflite = path.is_file() and path.read_bytes()[4:8] == b"TFL3"
         request = {"do": "export_onnx", "output": str(made), "batch": batch, "tflite": tflite}
@@ -321,8 +321,7 @@ def _describe(path: Path) -> _Description:
 def _ask(path: Path, request: Mapping[str, Any], deadline_s: float) -> Any:
     longer = os.environ.get("EDGEKIT_TENSORFLOW_DEADLINE_S")
     with _lock:
-        if not _installed("tensorflow"):
-            raise DependencyError("EK610", f"{path} needs TensorFlow, which is not installed.", INSTALL)
+        _require_tensorflow(path)
         child = _started()
         try:
             return child.ask(path, {**request, "path": str(path.absolute())}, float(longer or deadline_s))
@@ -347,10 +346,16 @@ def _environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _exchange() -> Iterator[Path]:
-    """A folder for the arrays of one request, on the same disk as the child's."""
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+def _exchange(path: Path) -> Iterator[Path]:
+    """A folder for the arrays of one request, inside of the child's: it goes when the child does."""
+    _require_tensorflow(path)
+    with tempfile.TemporaryDirectory(dir=_started().folder, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+def _require_tensorflow(path: Path) -> None:
+    if not _installed("tensorflow"):
+        raise DependencyError("EK610", f"{path} needs TensorFlow, which is not installed.", INSTALL)
 
 
 def _installed(name: str) -> bool:
