@@ -9,7 +9,7 @@ import tensorflow as tf
 path, data, count, output = sys.argv[1:]
 samples = np.load(data)["x"][: int(count)].astype(np.float32)
 if path.endswith(".keras"):
-    converter = tf.lite.TFLiteConverter.from_keras_model(tf.keras.models.load_model(path))
+    converter = tf.lite.TFLiteConverter.from_keras_model(tf.keras.models.load_model(path, compile=False))
 elif path.endswith(".h5"):
     import tf_keras
 

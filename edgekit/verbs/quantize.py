@@ -28,6 +28,8 @@ Progress = Callable[[int, int], None]
 
 # Candidates this close in SNR are equally near to the float model: the smaller file is kept.
 _EQUALLY_NEAR_DB = 0.5
+# Outputs this near are near enough to prefer a file for what it quantized.
+_NEAR_DB = 20.0
 
 
 @dataclass(frozen=True)
@@ -252,9 +254,19 @@ def _best(
         attempts.append(Attempt(candidate.engine, read, produced.artifact.size_bytes))
     if not made:
         raise errors[0]
-    nearest = max(read.snr_db for _, read in made)
-    near = [pair for pair in made if pair[1].snr_db >= nearest - _EQUALLY_NEAR_DB]
-    return min(near, key=lambda pair: pair[0].artifact.size_bytes), attempts
+    return _nearest(made), attempts
+
+
+def _nearest(made: list[tuple[Produced, ReadBack]]) -> tuple[Produced, ReadBack]:
+    """The candidate nearest to the float model among those that did most of what the recipe asks for."""
+    # A file in which nothing was quantized would be the nearest of all.
+    fewest = min(len(read.stayed_float) for _, read in made)
+    complete = [pair for pair in made if len(pair[1].stayed_float) == fewest]
+    if max(read.snr_db for _, read in complete) < _NEAR_DB:
+        complete = made
+    limit = max(read.snr_db for _, read in complete) - _EQUALLY_NEAR_DB
+    near = [pair for pair in complete if pair[1].snr_db >= limit]
+    return min(near, key=lambda pair: pair[0].artifact.size_bytes)
 
 
 def _losers(attempts: Sequence[Attempt]) -> list[Finding]:

@@ -1,6 +1,8 @@
 """Quantization from file to file: what comes out is read back by other means than edgekit's own."""
 
 import json
+import math
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,7 +11,13 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import edgekit
+from edgekit.artifact import Artifact, Format
 from edgekit.errors import DataError, ModelError, OutputError, UsageError
+from edgekit.operators import Operator
+from edgekit.pipeline import Produced
+from edgekit.readback import ReadBack
+from edgekit.tensor import Difference
+from edgekit.verbs.quantize import _nearest
 
 STATIC = ["static_wi8_ai8", "static_wi8_ai16", "static_wi4_ai8"]
 OTHERS = [
@@ -308,3 +316,29 @@ def test_recipe_without_anything_to_do_is_said(models, tmp_path):
         keep_names=True,
     )
     assert found.describe()["ops"]["quantized"] == 0
+
+
+def candidate(engine, *, snr_db, stayed, size_bytes):
+    operator = Operator("CONV_2D", ("y",), (), ())
+    read = ReadBack({"y": Difference(snr_db, 0.0)}, (), (operator,) * stayed, 1, ())
+    artifact = Artifact(Path(engine), Format.TFLITE, (), (), "", size_bytes)
+    return Produced(engine, artifact, Path(engine), ()), read
+
+
+@pytest.mark.parametrize(
+    ("candidates", "kept"),
+    [
+        # Nothing quantized is nothing gained, however near.
+        ([("idle", math.inf, 9, 100), ("busy", 30.0, 0, 50)], "busy"),
+        # A complete file that is far off loses to a nearer one with a layer in float.
+        ([("near", 30.0, 1, 100), ("far", 9.0, 0, 50)], "near"),
+        # Equally near: the smaller one.
+        ([("large", 30.3, 0, 100), ("small", 30.0, 0, 50)], "small"),
+        ([("nearer", 33.0, 0, 100), ("small", 30.0, 0, 50)], "nearer"),
+    ],
+)
+def test_the_kept_candidate_did_what_was_asked_and_is_near(candidates, kept):
+    made = [
+        candidate(name, snr_db=snr, stayed=stayed, size_bytes=size) for name, snr, stayed, size in candidates
+    ]
+    assert _nearest(made)[0].engine == kept
