@@ -51,7 +51,7 @@ def joined(parts: Sequence[Array], name: str, *, count: int, batch: int) -> Arra
         ModelError: The output's shape changes from sample to sample, or holds fewer rows than the batch.
     """
     try:
-        if all(part.shape[:1] == (batch,) for part in parts):
+        if {part.shape[:1] for part in parts} == {(batch,)}:
             return np.concatenate(parts)[:count]
         if batch == 1:
             return np.stack(parts)

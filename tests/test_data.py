@@ -159,6 +159,9 @@ def test_a_missing_input_is_named_with_the_known_arrays(tmp_path):
     with pytest.raises(DataError, match=r"'state'; they have mag, stat\b") as caught:
         open_dataset(saved(tmp_path, mag=numbers((3, 4)), stat=numbers((3, 2)))).bind(inputs)
     assert caught.value.code == "EK209"
+    with pytest.raises(DataError) as caught:
+        open_dataset(saved(tmp_path, "one.npz", photos=numbers((3, 4, 5, 3)))).bind(RGB)
+    assert "np.savez(path, x=...)" in caught.value.hint
 
 
 def test_values_that_an_integer_input_cannot_hold(tmp_path):
@@ -289,6 +292,16 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"0\.png") as caught:
+        open_dataset(tmp_path).take([0])
+    assert caught.value.code == "EK214"
+
+
+def test_images_of_16_bits_are_refused_instead_of_saturated(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.full((4, 5), 30_000, np.uint16)).save(tmp_path / "a" / "0.png")
+    with pytest.raises(DataError, match="8 bits") as caught:
         open_dataset(tmp_path).take([0])
     assert caught.value.code == "EK214"
 

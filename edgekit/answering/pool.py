@@ -28,6 +28,7 @@ _CALL_SAMPLES = 1024
 # One batch being answered and one waiting, so that a worker never waits for the parent.
 _UNDER_WAY = 2
 _SILENCE_S = 600.0
+_WORKER_BYTES = 150 << 20
 _LOG_CHARS = 4000
 
 
@@ -55,10 +56,25 @@ def answers(
     if "tensorflow" in job.runtimes:
         yield from _in_this_process(job, data, speed)
         return
-    speed.workers = min(workers or len(os.sched_getaffinity(0)), data.count)
+    speed.workers = min(workers or _affordable_workers(job), data.count)
     feed = Feed(data, speed.workers)
     with _Pool(job, speed.workers, feed) as pool:
         yield from _in_order(pool.run(feed, speed))
+
+
+def _affordable_workers(job: Job) -> int:
+    """One per core, unless so many copies of the model would not fit into memory."""
+    model_bytes = job.model.size_bytes + (job.reference.size_bytes if job.reference else 0)
+    # Weights are packed anew by the fast kernels, and activations come on top.
+    worker_bytes = 4 * model_bytes + _WORKER_BYTES
+    return max(1, min(len(os.sched_getaffinity(0)), _available_bytes() // worker_bytes))
+
+
+def _available_bytes() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _in_this_process(job: Job, data: Dataset, speed: Speed) -> Iterator[Result]:

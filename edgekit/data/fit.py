@@ -66,11 +66,13 @@ def match_names(inputs: tuple[TensorSpec, ...], known: Iterable[str]) -> dict[st
         return {inputs[0].name: "x"}
     missing = [spec.name for spec in inputs if spec.name not in arrays]
     if missing:
-        example = ", ".join(f"{spec.name!r}: ..." for spec in inputs)
+        example = (
+            "x=..." if len(inputs) == 1 else f"**{{{', '.join(f'{spec.name!r}: ...' for spec in inputs)}}}"
+        )
         raise DataError(
             "EK209",
             f"The data have no array for the model's input {missing[0]!r}; they have {', '.join(arrays)}.",
-            f"Save one array per input: np.savez(path, **{{{example}}}).",
+            f"Save one array per input: np.savez(path, {example}).",
         )
     return {spec.name: spec.name for spec in inputs}
 

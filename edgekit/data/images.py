@@ -87,6 +87,10 @@ def decode(paths: Array) -> list[Array]:
                     raise DataError(
                         "EK214", f"{path} has {image.width} x {image.height} pixels.", "Make it smaller."
                     )
+                if image.mode.startswith(("I", "F")):
+                    raise DataError(
+                        "EK214", f"{path} has more than 8 bits per channel.", "Save it with 8 bits."
+                    )
                 gray = image.mode in {"L", "1"}
                 decoded.append(np.asarray(image.convert("L" if gray else "RGB")))
         except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:

@@ -130,7 +130,8 @@ def class_labels(answers: Answers, classes: int) -> NDArray[np.intp]:
             f"The labels have shape {list(labels.shape[1:])} per sample; the model has {classes} classes.",
             "Save one class number per sample, or one-hot rows.",
         )
-    numbers = flat[:, 0].astype(np.intp)
+    with np.errstate(invalid="ignore"):  # NaN becomes some number, which is then found to be wrong
+        numbers = flat[:, 0].astype(np.intp)
     wrong = (numbers != flat[:, 0]) | (numbers < 0) | (numbers >= classes)
     if wrong.any():
         row = int(np.argmax(wrong))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,18 @@ def test_there_are_no_more_workers_than_samples(models):
     speed = Speed()
     list(answers(Job(artifact, data.preparation, "top1"), data, workers=8, speed=speed))
     assert speed.workers == 1
+
+
+def test_a_large_model_gets_as_many_workers_as_memory_holds(models, monkeypatch):
+    artifact = replace(open_artifact(models.tflite_cnn), size_bytes=100 << 20)
+    data = open_dataset(models.test_data).bind(artifact.inputs)
+    job = Job(artifact, data.preparation, "top1")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(3)))
+    for free, workers in [(64 << 30, 3), (1200 << 20, 2), (100 << 20, 1)]:
+        monkeypatch.setattr("edgekit.answering.pool._available_bytes", lambda free=free: free)
+        speed = Speed()
+        assert sum(result.count for result in answers(job, data, speed=speed)) == 597
+        assert speed.workers == workers
 
 
 @pytest.mark.parametrize("fault", ["crash", "start"])

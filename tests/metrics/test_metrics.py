@@ -114,6 +114,7 @@ def test_labels_may_be_numbers_or_one_hot(labels):
         ([0, 1, 3, 2], "Sample 12 has the label 3; the model has 3 classes"),
         ([0, -1, 1, 2], "Sample 11 has the label -1"),
         ([0, 0.5, 1, 2], "Sample 11 has the label 0.5"),
+        ([0, 1, np.nan, 2], "Sample 12 has the label nan"),
         (np.full((4, 3), 1 / 3), "not one-hot"),
         (np.zeros((4, 2)), "shape [2] per sample"),
     ],
