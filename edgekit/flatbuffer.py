@@ -75,6 +75,7 @@ def read(content: bytes) -> Model:
         model = schema.ModelT.InitFromObj(packed)
         _check_indices(model)
         _take_in_weights(model, content)
+        _fill_operator_codes(model)
         _check_supported(model, schema)
     except _CORRUPT as error:
         message = "The .tflite file is corrupt: its tables lead outside the file."
@@ -149,6 +150,12 @@ def _take_in_weights(model: Model, content: bytes) -> None:
             raise ValueError(f"weights at {buffer.offset} lead outside the file")
         buffer.data = np.frombuffer(content, np.uint8, count=buffer.size, offset=buffer.offset)
         buffer.offset = buffer.size = 0
+
+
+def _fill_operator_codes(model: Model) -> None:
+    """Files from before 2020 hold an operator's number in the old one-byte field alone, where few look today."""
+    for code in model.operatorCodes or []:
+        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
 def _check_supported(model: Model, schema: Any) -> None:

@@ -99,7 +99,7 @@ class Operator:
 
 
 def operators(path: Path, format: Format) -> tuple[Operator, ...]:  # noqa: A002 - the noun's name
-    """List a file's operators in the order in which they run; of a ``.tflite``, those of the first graph.
+    """List a file's operators in the order in which they run, then those of inner graphs such as loops.
 
     Raises:
         ModelError: The file is unreadable.
@@ -119,9 +119,8 @@ def _tflite_operators(model: Any) -> Iterable[Operator]:
     dtypes = {
         value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")
     }
-    graph = model.subgraphs[0]
 
-    def operand(index: int) -> Operand:
+    def operand(graph: Any, index: int) -> Operand:
         tensor = graph.tensors[index]
         data = model.buffers[tensor.buffer].data
         size = 0 if data is None else len(data)
@@ -129,15 +128,15 @@ def _tflite_operators(model: Any) -> Iterable[Operator]:
         name = (tensor.name or b"").decode(errors="replace")
         return Operand(name, shape, dtypes[tensor.type], size > 0, size)
 
-    for entry in graph.operators:
-        code = model.operatorCodes[entry.opcodeIndex]
-        # Codes up to 127 stood in a byte at first; newer files may fill either field.
-        kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        if kind == "CUSTOM" and code.customCode:
-            kind = code.customCode.decode(errors="replace")
-        inputs = tuple(operand(index) for index in entry.inputs if index >= 0)
-        outputs = tuple(operand(index) for index in entry.outputs)
-        yield Operator(kind, tuple(o.name for o in outputs), inputs, outputs)
+    for graph in model.subgraphs:
+        for entry in graph.operators or ():
+            code = model.operatorCodes[entry.opcodeIndex]
+            kind = kinds[code.builtinCode]
+            if kind == "CUSTOM" and code.customCode:
+                kind = code.customCode.decode(errors="replace")
+            inputs = tuple(operand(graph, index) for index in entry.inputs if index >= 0)
+            outputs = tuple(operand(graph, index) for index in entry.outputs)
+            yield Operator(kind, tuple(o.name for o in outputs), inputs, outputs)
 
 
 def _onnx_operators(path: Path) -> Iterable[Operator]:

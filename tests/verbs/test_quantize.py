@@ -11,6 +11,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import edgekit
+from edgekit import flatbuffer
 from edgekit.artifact import Artifact, Format
 from edgekit.errors import DataError, ModelError, OutputError, UsageError
 from edgekit.operators import Operator
@@ -99,6 +100,19 @@ def test_file_without_a_signature_gets_one(models, tmp_path):
     output = tmp_path / "out.tflite"
     edgekit.quantize(models.tflite_cnn_no_signature, output, calibration=models.train_data)
     assert list(Interpreter(str(output)).get_signature_list()) == ["serving_default"]
+
+
+def test_operator_codes_of_old_files_are_understood(models, tmp_path):
+    old = tmp_path / "old.tflite"
+
+    def age(tree):
+        for code in tree.operatorCodes:
+            code.deprecatedBuiltinCode, code.builtinCode = code.builtinCode, 0
+
+    old.write_bytes(flatbuffer.rewrite(models.tflite_cnn.read_bytes(), age))
+    found = edgekit.quantize(old, tmp_path / "out.tflite", calibration=models.train_data)
+    assert found.describe()["ops"]["float"] == 0
+    assert found.read_back.snr_db > 20
 
 
 def test_dynamic_batch_is_fixed_to_one(models, tmp_path):
