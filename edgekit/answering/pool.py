@@ -204,6 +204,7 @@ class _Pool:
         feed.read_ahead()
         self._await_ready()
         speed.started_s = time.perf_counter()
+        answered = 0
         for _ in range(_UNDER_WAY):
             for worker in self._workers:
                 self._give(worker, feed)
@@ -211,8 +212,9 @@ class _Pool:
             for worker in self._ready():
                 result = worker.receive()
                 worker.under_way -= 1
-                self._give(worker, feed)
                 speed.seconds = time.perf_counter() - speed.started_s
+                answered += result.count if result else 0
+                self._give(worker, feed, answered / speed.seconds)
                 if result is not None:
                     yield result
 
@@ -239,8 +241,8 @@ class _Pool:
             )
         return [by_connection[connection] for connection in ready if isinstance(connection, Connection)]
 
-    def _give(self, worker: _Worker, feed: Feed) -> None:
-        batch = feed.take()
+    def _give(self, worker: _Worker, feed: Feed, rate: float = 0.0) -> None:
+        batch = feed.take(rate)
         if batch is not None:
             worker.give(batch)
 
