@@ -22,7 +22,7 @@ class EdgekitError(Exception):
     """The root of the tree.
 
     Args:
-        code: A code of the catalogue in ``findings.py``, ``"EK101"``.
+        code: A code of the catalogue in ``findings.toml``, ``"EK101"``.
         message: One sentence that says what is wrong, naming the file or option.
         hint: What the user can do about it; empty where there is nothing to add.
         detail: The raw text of the library underneath, shown only with ``-v``.

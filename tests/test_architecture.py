@@ -15,8 +15,8 @@ _PACKAGE = Path(edgekit.__file__).parent
 _ROOT = _PACKAGE.parent
 _SOURCES = sorted(_PACKAGE.rglob("*.py"))
 _MODULE_LINES = 400
-# A table of texts, and the one file that is sent to devices, which can import nothing.
-_LONG = {"findings.py", "worker.py"}
+# The one file that is sent to devices, which can import nothing.
+_LONG = {"worker.py"}
 _BODY_LINES = 60
 _POSITIONAL = 5
 
