@@ -15,6 +15,7 @@ with ``-q`` or ``--json``: commands need not ask. ``say("step 2 of 4: ...")`` pr
 import json
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,6 +63,11 @@ class Settings:
     json: bool = False
     color: bool = True
     verbosity: int = 0  # -1 quiet, 0 normal, 1 verbose
+
+
+def command_line(*words: object) -> str:
+    """A command to copy, with file names quoted where a shell would take them apart."""
+    return shlex.join(["edgekit", *map(str, words)])
 
 
 class Terminal:

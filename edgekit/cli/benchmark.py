@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekit.cli._group import edgekit_command
-from edgekit.cli._output import Outcome, progress
+from edgekit.cli._output import Outcome, command_line, progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,8 @@ def _plan(chosen: "Sequence[Subject]", options: "BenchmarkOptions") -> Outcome:
 def _next_steps(models: tuple[Path, ...]) -> list[str]:
     if len(models) > 1:
         return []
-    return [f"edgekit benchmark {models[0]} OTHER_MODEL measures both in turn and gives their ratio"]
+    command = command_line("benchmark", models[0], "OTHER_MODEL")
+    return [f"{command} measures both in turn and gives their ratio"]
 
 
 def _view(result: "Benchmark") -> "list[RenderableType]":

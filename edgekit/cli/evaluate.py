@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekit.cli._group import edgekit_command
-from edgekit.cli._output import Outcome, progress
+from edgekit.cli._output import Outcome, command_line, progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,7 +74,7 @@ def command(model: Path, data: str, *, overwrite: bool, dry_run: bool, **options
         _result(evaluation),
         view=_view(evaluation),
         findings=evaluation.findings,
-        next_steps=[f"edgekit benchmark {model}"],
+        next_steps=[command_line("benchmark", model)],
     )
 
 

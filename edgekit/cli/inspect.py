@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekit.cli._group import edgekit_command
-from edgekit.cli._output import Outcome, progress
+from edgekit.cli._output import Outcome, command_line, progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,9 +52,9 @@ def _next(inspection: "Inspection", model: Path) -> list[str]:
     if not inspection.operators:
         return []
     if not inspection.floats:
-        return [f"edgekit benchmark {model}"]
+        return [command_line("benchmark", model)]
     suffix = "onnx" if inspection.artifact.format == "onnx" else "tflite"
-    return [f"edgekit quantize {model} -o {model.stem}_int8.{suffix} --calibration DATA"]
+    return [command_line("quantize", model, "-o", f"{model.stem}_int8.{suffix}", "--calibration", "DATA")]
 
 
 def _summary(inspection: "Inspection") -> "Text":

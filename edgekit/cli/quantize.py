@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekit.cli._group import edgekit_command
-from edgekit.cli._output import Outcome, progress
+from edgekit.cli._output import Outcome, command_line, progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
     with progress(f"quantizing {model.name}") as advance:
         quantized = edgekit.quantize(model, output, progress=advance, **options)
     if evaluation_data is None:
-        steps = [f"edgekit evaluate {output} --data DATA", f"edgekit benchmark {output}"]
+        steps = [command_line("evaluate", output, "--data", "DATA"), command_line("benchmark", output)]
         return Outcome(quantized.describe(), _view(quantized), quantized.findings, next_steps=steps)
     with progress(f"evaluating on {evaluation_data}") as advance:
         judged = edgekit.before_and_after(
@@ -101,8 +101,8 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
     view: list[RenderableType] = [*_view(quantized), judged.sentence()]
     findings = [*quantized.findings, *judged.findings]
     # Keras files and SavedModels are what one trains with: they cannot be benchmarked.
-    runnable = [str(path) for path in (model, output) if path.suffix in {".tflite", ".onnx"}]
-    return Outcome(result, view, findings, next_steps=[" ".join(["edgekit benchmark", *runnable])])
+    runnable = [path for path in (model, output) if path.suffix in {".tflite", ".onnx"}]
+    return Outcome(result, view, findings, next_steps=[command_line("benchmark", *runnable)])
 
 
 def _plan(model: Path, output: Path, options: dict[str, Any]) -> Outcome:
