@@ -2,63 +2,66 @@
 
 from collections import deque
 
-from edgekit.answering.mailbox import slot_bytes
+from edgekit.answering.mailbox import Letter, Mailbox, slot_bytes
 from edgekit.data import Batch, Dataset
 from edgekit.tensor import element_count
 
-_READ_AHEAD_BYTES = 32 << 20
-_BATCH_BYTES = 4 << 20
-_MAX_BATCH = 256
+_READ_AHEAD_BYTES = 24 << 20
+_BATCH_BYTES = 8 << 20
+_MAX_BATCH = 512
 # Long enough that messages cost little, short enough that progress is seen and workers end together.
 _PIECE_S = 0.1
+# One batch being answered and one waiting, so that a worker never waits for the parent.
+UNDER_WAY = 2
 # Images of unknown size count as the usual 224 x 224 pixels.
 _IMAGE_VALUES = 224 * 224 * 3
 
 
 class Feed:
-    """Raw batches of a dataset for a number of workers."""
+    """Raw batches of a dataset for a number of workers, in the memory that they share."""
 
     def __init__(self, data: Dataset, workers: int) -> None:
         self._workers = workers
         self._remaining = data.count
         self._size = batch_size(data, limit_bytes=_BATCH_BYTES, most=_MAX_BATCH)
         self._batches = data.raw_batches(self._size)
-        self._ahead: deque[Batch] = deque([next(self._batches)])
-        self.slot_bytes = slot_bytes(self._ahead[0])
-
-    @property
-    def sample(self) -> Batch:
-        """The first sample, which workers try before the time is taken."""
-        return self._ahead[0].part(0, 1)
+        first = next(self._batches)
+        room = max(1, slot_bytes(first))
+        # Every piece under way may hold a slot of its own, and the next batch needs one too.
+        slots = max(UNDER_WAY * workers + 1, _READ_AHEAD_BYTES // room)
+        self.memory = (room, min(slots, -(-data.count // self._size)))
+        self.mailbox = Mailbox(*self.memory)
+        self._letters: deque[Letter] = deque([self.mailbox.put(first)])
+        self.sample: Batch = first.part(0, 1)
 
     def read_ahead(self) -> None:
-        """Read what fits into a bounded amount of memory, while the workers start."""
-        size = self.slot_bytes
-        for batch in self._batches:
-            self._ahead.append(batch)
-            size += slot_bytes(batch)
-            if size > _READ_AHEAD_BYTES:
-                break
+        """Fill the shared memory while the workers start."""
+        while self.mailbox.has_room and self._read():
+            pass
 
-    def take(self, samples_per_second: float) -> Batch | None:
-        """The next batch: what a worker answers in a tenth of a second, towards the end less; None at the end.
+    def take(self, samples_per_second: float) -> Letter | None:
+        """What a worker answers in a tenth of a second, towards the end less; None at the end.
 
         Args:
             samples_per_second: The rate of all workers so far, 0 when it is not known yet.
         """
-        if not self._ahead:
-            following = next(self._batches, None)
-            if following is None:
-                return None
-            self._ahead.append(following)
-        batch = self._ahead.popleft()
+        if not self._letters and not self._read():
+            return None
+        letter = self._letters.popleft()
         quick = int(samples_per_second / self._workers * _PIECE_S) or self._size // 8
-        fair = max(1, min(quick, max(self._size // 8, self._remaining // (2 * self._workers))))
-        if fair < batch.count:
-            self._ahead.appendleft(batch.part(fair, batch.count))
-            batch = batch.part(0, fair)
-        self._remaining -= batch.count
-        return batch
+        fair = max(1, min(quick, max(self._size // 16, self._remaining // (2 * self._workers))))
+        if fair < letter.count:
+            self._letters.appendleft(letter.part(fair, letter.count))
+            letter = letter.part(0, fair)
+        self._remaining -= letter.count
+        return letter
+
+    def _read(self) -> bool:
+        batch = next(self._batches, None)
+        if batch is None:
+            return False
+        self._letters.append(self.mailbox.put(batch))
+        return True
 
 
 def batch_size(data: Dataset, *, limit_bytes: int, most: int) -> int:

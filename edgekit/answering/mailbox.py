@@ -1,4 +1,4 @@
-"""Batches passed to a worker through shared memory: what is sent over the socket says only where they lie.
+"""Batches passed to workers through shared memory: what is sent over a socket says only where they lie.
 
 Sending the arrays themselves would cost more than everything else around a small model: the bytes would be
 pickled, copied into the kernel, out of it, and unpickled.
@@ -25,49 +25,76 @@ class _Place:
     dtype: str
     shape: tuple[int, ...]
 
+    def part(self, start: int, stop: int) -> "_Place":
+        row_bytes = np.dtype(self.dtype).itemsize * math.prod(self.shape[1:])
+        return _Place(self.offset + start * row_bytes, self.dtype, (stop - start, *self.shape[1:]))
+
 
 @dataclass(frozen=True)
 class Letter:
-    """A batch in the mailbox; ``batch`` itself where it was too large for its slot."""
+    """A batch in a slot of the mailbox, or ``batch`` itself where it was too large for one."""
 
-    first: int = 0
+    first: int
+    count: int
     inputs: tuple[tuple[str, _Place], ...] = ()
     labels: Array | None = None
     batch: Batch | None = None
+    slot: int = -1
+
+    def part(self, start: int, stop: int) -> "Letter":
+        """Some of its samples, which lie where they lay."""
+        if self.batch is not None:
+            return Letter(self.first + start, stop - start, batch=self.batch.part(start, stop))
+        places = tuple((name, place.part(start, stop)) for name, place in self.inputs)
+        labels = None if self.labels is None else self.labels[start:stop]
+        return Letter(self.first + start, stop - start, places, labels, slot=self.slot)
 
 
 class Mailbox:
-    """A block of memory that a worker sees too: ``slots`` batches of at most ``slot_bytes``.
+    """A block of memory that workers see too: ``slots`` batches of at most ``slot_bytes``.
 
     Args:
         slot_bytes: Room for one batch.
-        slots: How many batches are under way at once.
+        slots: How many batches it holds at once.
         descriptor: The memory of a mailbox that another process made.
     """
 
     def __init__(self, slot_bytes: int, slots: int, descriptor: int | None = None) -> None:
         self.slot_bytes = slot_bytes
-        self.slots = slots
         self.descriptor = os.memfd_create("edgekit") if descriptor is None else descriptor
         size = max(1, slot_bytes * slots)
         if descriptor is None:
             os.ftruncate(self.descriptor, size)
         self._memory = mmap.mmap(self.descriptor, size)
-        self._next = 0
+        self._free = list(range(slots))
+        self._waiting = [0] * slots
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot is free."""
+        return bool(self._free)
 
     def put(self, batch: Batch) -> Letter:
-        """Copy a batch into the next slot, whose last batch has been answered."""
-        if sum(_room(array) for array in batch.inputs.values()) > self.slot_bytes:
-            return Letter(batch=batch)
-        offset = self._next * self.slot_bytes
-        self._next = (self._next + 1) % self.slots
+        """Copy a batch into a free slot."""
+        if slot_bytes(batch) > self.slot_bytes:
+            return Letter(batch.first, batch.count, batch=batch)
+        slot = self._free.pop()
+        self._waiting[slot] = batch.count
+        offset = slot * self.slot_bytes
         places = []
         for name, array in batch.inputs.items():
             place = _Place(offset, array.dtype.str, array.shape)
             np.copyto(self._view(place), array)
             places.append((name, place))
             offset += _room(array)
-        return Letter(batch.first, tuple(places), batch.labels)
+        return Letter(batch.first, batch.count, tuple(places), batch.labels, slot=slot)
+
+    def answered(self, letter: Letter) -> None:
+        """Free the slot when all its samples have been answered."""
+        if letter.batch is None:
+            self._waiting[letter.slot] -= letter.count
+            if not self._waiting[letter.slot]:
+                self._free.append(letter.slot)
 
     def open(self, letter: Letter) -> Batch:
         """The batch of a letter, without a copy: it holds until it has been answered."""
@@ -76,7 +103,7 @@ class Mailbox:
         return Batch({name: self._view(place) for name, place in letter.inputs}, letter.labels, letter.first)
 
     def close(self) -> None:
-        """Free the memory here; the other process has its own hold on it."""
+        """Give up the descriptor; the memory goes with the last process that sees it."""
         os.close(self.descriptor)
 
     def _view(self, place: _Place) -> Array:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -16,17 +17,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from edgekit import errors
-from edgekit.answering.feed import Feed, batch_size
+from edgekit.answering.feed import UNDER_WAY, Feed, batch_size
 from edgekit.answering.job import Answerer, Job, Result
-from edgekit.answering.mailbox import Mailbox
-from edgekit.data import Batch, Dataset
+from edgekit.answering.mailbox import Letter
+from edgekit.data import Dataset
 from edgekit.errors import EdgekitError, ModelError
 
 # What TensorFlow's process is given at once.
 _CALL_BYTES = 8 << 20
 _CALL_SAMPLES = 1024
-# One batch being answered and one waiting, so that a worker never waits for the parent.
-_UNDER_WAY = 2
 _SILENCE_S = 600.0
 _WORKER_BYTES = 150 << 20
 _LOG_CHARS = 4000
@@ -59,7 +58,7 @@ def answers(
     speed.workers = min(workers or _affordable_workers(job), data.count)
     feed = Feed(data, speed.workers)
     with _Pool(job, speed.workers, feed) as pool:
-        yield from _in_order(pool.run(feed, speed))
+        yield from _in_order(pool.run(speed))
 
 
 def _affordable_workers(job: Job) -> int:
@@ -106,7 +105,6 @@ class _Worker:
 
     def __init__(self, job: Job, feed: Feed) -> None:
         ours, theirs = socket.socketpair()
-        self._mailbox = Mailbox(feed.slot_bytes, _UNDER_WAY)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         root = str(Path(__file__).parents[2])
         environment = {
@@ -122,18 +120,18 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
-                pass_fds=[theirs.fileno(), self._mailbox.descriptor],
+                pass_fds=[theirs.fileno(), feed.mailbox.descriptor],
                 env=environment,
             )
         self.connection: Connection[Any, Any] = Connection(ours.detach())
-        self.under_way = 0
+        self.under_way: deque[Letter] = deque()
         self._file = job.model.path.name
-        self._send((job, (feed.slot_bytes, _UNDER_WAY, self._mailbox.descriptor), feed.sample))
+        self._send((job, (*feed.memory, feed.mailbox.descriptor), feed.sample))
 
-    def give(self, batch: Batch) -> None:
-        """Let it answer a batch; at most ``_UNDER_WAY`` may be unanswered."""
-        self._send(self._mailbox.put(batch))
-        self.under_way += 1
+    def give(self, letter: Letter) -> None:
+        """Let it answer a batch."""
+        self._send(letter)
+        self.under_way.append(letter)
 
     def _send(self, message: object) -> None:
         # A broken pipe means that it died; receiving will say how.
@@ -161,7 +159,6 @@ class _Worker:
         self.connection.close()
         self.process.kill()
         self.process.wait()
-        self._mailbox.close()
         self._log.close()
 
     def _crashed(self) -> ModelError:
@@ -184,6 +181,7 @@ class _Pool:
 
     def __init__(self, job: Job, count: int, feed: Feed) -> None:
         self._file = job.model.path.name
+        self._feed = feed
         self._workers: list[_Worker] = []
         with contextlib.ExitStack() as undo:
             undo.callback(self._end)
@@ -199,22 +197,23 @@ class _Pool:
     ) -> None:
         self._end()
 
-    def run(self, feed: Feed, speed: Speed) -> Iterator[Result]:
+    def run(self, speed: Speed) -> Iterator[Result]:
         """Results as they come. Batches are read ahead while the workers start."""
+        feed = self._feed
         feed.read_ahead()
         self._await_ready()
         speed.started_s = time.perf_counter()
         answered = 0
-        for _ in range(_UNDER_WAY):
+        for _ in range(UNDER_WAY):
             for worker in self._workers:
-                self._give(worker, feed)
+                self._give(worker)
         while any(worker.under_way for worker in self._workers):
             for worker in self._ready():
                 result = worker.receive()
-                worker.under_way -= 1
+                feed.mailbox.answered(worker.under_way.popleft())
                 speed.seconds = time.perf_counter() - speed.started_s
                 answered += result.count if result else 0
-                self._give(worker, feed, answered / speed.seconds)
+                self._give(worker, answered / speed.seconds)
                 if result is not None:
                     yield result
 
@@ -241,11 +240,12 @@ class _Pool:
             )
         return [by_connection[connection] for connection in ready if isinstance(connection, Connection)]
 
-    def _give(self, worker: _Worker, feed: Feed, rate: float = 0.0) -> None:
-        batch = feed.take(rate)
-        if batch is not None:
-            worker.give(batch)
+    def _give(self, worker: _Worker, rate: float = 0.0) -> None:
+        letter = self._feed.take(rate)
+        if letter is not None:
+            worker.give(letter)
 
     def _end(self) -> None:
         for worker in self._workers:
             worker.end()
+        self._feed.mailbox.close()
