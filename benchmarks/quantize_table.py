@@ -1,6 +1,6 @@
 """Float and quantized accuracy of the public models, recipe by recipe, and against the bare engines.
 
-    python benchmarks/quantize_table.py [--recipe int8 ...] [--case ic ...] [--bare] [--json FILE]
+    python benchmarks/quantize_table.py [--recipe int8 ...] [--case ic ...] [--bare] [--samples N] [--json FILE]
 
 One row per model and recipe: the metric before and after on the same samples, the paired drop with its 95%
 interval, bytes, median latency, the engine that was kept, and the operators that stayed float. With --bare
@@ -29,7 +29,7 @@ _BARE = Path(__file__).parent / "bare"
 _LATENCY_S = 0.5
 
 
-def measure(case: Case, recipe: str, folder: Path) -> dict[str, Any]:
+def measure(case: Case, recipe: str, folder: Path, samples: int | None) -> dict[str, Any]:
     """Quantize one model by one recipe and judge the result."""
     calibration, test = case.data(folder)
     output = folder / f"{case.name}-{recipe}{case.suffix}"
@@ -40,7 +40,7 @@ def measure(case: Case, recipe: str, folder: Path) -> dict[str, Any]:
         return row | {"error": f"{error.code} {error.message}"}
     described = found.describe()
     return row | {
-        **_judged(case, output, test),
+        **_judged(case, output, test, samples),
         "size_bytes": output.stat().st_size,
         "source_bytes": found.source.size_bytes,
         "engine": found.engine,
@@ -51,7 +51,7 @@ def measure(case: Case, recipe: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def bare(case: Case, folder: Path) -> Iterator[dict[str, Any]]:
+def bare(case: Case, folder: Path, samples: int | None) -> Iterator[dict[str, Any]]:
     """The engines underneath, used as a user would, on the same calibration data."""
     calibration, test = case.data(folder)
     for name, script, model in _bare_ways(case, folder):
@@ -64,7 +64,7 @@ def bare(case: Case, folder: Path) -> Iterator[dict[str, Any]]:
                 "error": (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1][:100]
             }
             continue
-        yield row | {**_judged(case, output, test), "size_bytes": output.stat().st_size}
+        yield row | {**_judged(case, output, test, samples), "size_bytes": output.stat().st_size}
 
 
 def _bare_ways(case: Case, folder: Path) -> Iterator[tuple[str, str, Path]]:
@@ -80,8 +80,11 @@ def _bare_ways(case: Case, folder: Path) -> Iterator[tuple[str, str, Path]]:
     yield "ai-edge-quantizer", "aeq_static.py", model
 
 
-def _judged(case: Case, output: Path, test: Path) -> dict[str, Any]:
-    judged = edgekit.before_and_after(case.path, output, test, metric=case.metric).describe()
+def _judged(case: Case, output: Path, test: Path, samples: int | None) -> dict[str, Any]:
+    dataset = edgekit.open_dataset(test)
+    if samples is not None and samples < dataset.count:
+        dataset = dataset.spread(samples)
+    judged = edgekit.before_and_after(case.path, output, dataset, metric=case.metric).describe()
     report = edgekit.benchmark([output], BenchmarkOptions(max_seconds=_LATENCY_S))
     return {**judged, "latency_ms": report.models[0].describe()["latency_ms"]["median"]}
 
@@ -115,6 +118,7 @@ def main() -> int:
     parser.add_argument("--recipe", nargs="+", default=list(RECIPES))
     parser.add_argument("--case", nargs="+", default=[case.name for case in CASES])
     parser.add_argument("--bare", action="store_true")
+    parser.add_argument("--samples", type=int, help="test on so many samples, evenly spread")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rows = []
@@ -127,8 +131,8 @@ def main() -> int:
         for case in CASES:
             if case.name not in arguments.case:
                 continue
-            found = [measure(case, recipe, folder) for recipe in arguments.recipe]
-            found += bare(case, folder) if arguments.bare else []
+            found = [measure(case, recipe, folder, arguments.samples) for recipe in arguments.recipe]
+            found += bare(case, folder, arguments.samples) if arguments.bare else []
             for row in found:
                 print(sentence(row), flush=True)
             rows += found

@@ -1,6 +1,7 @@
 """Which samples calibrate a quantizer, and which are held back to judge its result."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,11 +58,14 @@ def draw(
     held_back = max(1, min(_HELD_BACK_COUNT, dataset.count // _HELD_BACK_SHARE))
     used = min(count or DEFAULT_COUNT, dataset.count - held_back)
     chosen = np.sort(np.random.default_rng(seed).permutation(dataset.count)[: used + held_back])
-    arrays = dataset.bind(inputs).take([int(index) for index in chosen]).inputs
+    with ThreadPoolExecutor(1) as thread:
+        # Reading and hashing release Python's lock, and both take long for large files.
+        digest = thread.submit(dataset.digest)
+        arrays = dataset.bind(inputs).take([int(index) for index in chosen]).inputs
     # Every k-th of the sorted draw is held back: both parts then see the whole of an ordered file.
     marks = np.zeros(len(chosen), bool)
     marks[np.linspace(0, len(chosen) - 1, held_back).round().astype(int)] = True
-    source = {"data": dataset.spec, "sha256": dataset.digest(), "count": used, "held_back": held_back}
+    source = {"data": dataset.spec, "sha256": digest.result(), "count": used, "held_back": held_back}
     samples = Samples(
         calibration={name: values[~marks] for name, values in arrays.items()},
         held_back={name: values[marks] for name, values in arrays.items()},

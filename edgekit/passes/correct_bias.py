@@ -9,6 +9,7 @@ activation functions behind a layer do not matter; it needs samples, but no labe
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ _SAMPLES = 128
 _ROUNDS = 3
 # A smaller gain in SNR on some dozens of samples may be chance.
 _WORTH_DB = 0.5
+# A round that gains less is the last one.
+_STEP_DB = 0.1
 
 _Means = dict[int, NDArray[np.float64]]
 
@@ -66,8 +69,9 @@ def correct_bias(
                 means = _Probe(current).means(layers, calibration, side="integer_input")
             current = flatbuffer.rewrite(current, lambda tree, seen=means: _apply(tree, layers, wanted, seen))  # type: ignore[misc]
             snr = _snr(_Probe(current), held_back, exact)
-            if snr > best_snr:
-                best, best_snr = current, snr
+            if snr < best_snr + _STEP_DB:
+                break
+            best, best_snr = current, snr
     if best_snr < before + _WORTH_DB:
         return Correction(quantized, before, before)
     return Correction(best, before, best_snr)
@@ -162,18 +166,26 @@ class _Probe:
 
     def means(self, layers: list[_Layer], samples: Mapping[str, Array], *, side: str) -> _Means:
         """The mean of every layer's input, tap by tap, over the samples; by the layer's position."""
-        sums: _Means = {}
-        count = min(_SAMPLES, len(next(iter(samples.values()))))
-        runs = -(-count // self._batch)
-        for _ in self._runs(samples, count):
+        sums: dict[int, NDArray[np.float64]] = {}
+        rows: Counter[int] = Counter()
+        for _ in self._runs(samples, min(_SAMPLES, len(next(iter(samples.values()))))):
             for layer in layers:
-                values = self._real(getattr(layer, side))
-                if layer.window is not None:
-                    mean = np.mean([layer.window.means(image) for image in values], axis=0)
-                else:
-                    mean = values.reshape(-1, layer.weights.shape[0]).mean(axis=0, dtype=np.float64)
-                sums[layer.position] = sums.get(layer.position, 0.0) + mean / runs
-        return sums
+                values = self._interpreter.get_tensor(getattr(layer, side))
+                if layer.window is None:
+                    values = values.reshape(-1, layer.weights.shape[0])
+                sums[layer.position] = sums.get(layer.position, 0.0) + values.sum(axis=0, dtype=np.float64)
+                rows[layer.position] += len(values)
+        # Means are linear: those of real numbers and of single taps follow from the mean of the integers.
+        return {
+            layer.position: self._taps(layer, side, sums[layer.position] / rows[layer.position])
+            for layer in layers
+        }
+
+    def _taps(self, layer: _Layer, side: str, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+        parameters = _quantization(self._details[getattr(layer, side)])
+        if parameters is not None:
+            mean = (mean - parameters.zero_points[0]) * parameters.scales[0]
+        return mean if layer.window is None else layer.window.means(mean)
 
     def _runs(self, samples: Mapping[str, Array], count: int) -> Iterator[None]:
         some = {name: values[:count] for name, values in samples.items()}
