@@ -1,5 +1,7 @@
 """Recipes: names that decode, aliases, files with rules."""
 
+from pathlib import Path
+
 import pytest
 
 from edgekit.errors import UsageError
@@ -52,6 +54,15 @@ def test_file_with_rules_of_which_the_last_match_wins(tmp_path):
     assert recipe.precision_of("FULLY_CONNECTED", ["dense"]).name == "static_wi8_ai8"
     assert recipe.precision_of("CONV_2D", ["second/conv"]).name == "static_wi4_ai8"
     assert recipe.precision_of("CONV_2D", ["first/conv"]).mode is Mode.FLOAT32
+
+
+def test_the_recipe_of_the_readme_is_read(tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    path = tmp_path / "mixed.toml"
+    path.write_text(readme.split("```toml")[1].split("```")[0])
+    recipe = Recipe.load(str(path))
+    assert recipe.precision_of("FULLY_CONNECTED", ["body/dense"]).name == "static_wi4_ai8"
+    assert recipe.precision_of("FULLY_CONNECTED", ["head/dense"]).mode is Mode.FLOAT32
 
 
 def test_keep_float_adds_rules_behind_those_of_the_file():
