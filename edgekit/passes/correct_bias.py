@@ -28,8 +28,9 @@ _SAMPLES = 128
 _ROUNDS = 3
 # A smaller gain in SNR on some dozens of samples may be chance.
 _WORTH_DB = 0.5
-# A round that gains less is the last one.
-_STEP_DB = 0.1
+# Where outputs are this near, a round that gains less than a tenth of a dB is the last one. Where they are far,
+# the first round may gain nothing yet: layers behind others see inputs that are still shifted.
+_NEAR_DB, _STEP_DB = 20.0, 0.1
 
 _Means = dict[int, NDArray[np.float64]]
 
@@ -69,9 +70,10 @@ def correct_bias(
                 means = _Probe(current).means(layers, calibration, side="integer_input")
             current = flatbuffer.rewrite(current, lambda tree, seen=means: _apply(tree, layers, wanted, seen))  # type: ignore[misc]
             snr = _snr(_Probe(current), held_back, exact)
-            if snr < best_snr + _STEP_DB:
+            if best_snr >= _NEAR_DB and snr < best_snr + _STEP_DB:
                 break
-            best, best_snr = current, snr
+            if snr > best_snr:
+                best, best_snr = current, snr
     if best_snr < before + _WORTH_DB:
         return Correction(quantized, before, before)
     return Correction(best, before, best_snr)
