@@ -67,6 +67,8 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
             made.append(open_artifact(path))
         except EdgekitError as error:
             before = ", ".join(candidate.steps[:index]) or "no other"
+            # Files between the steps are nothing that a user knows.
+            error.message = error.message.replace(str(path), f"the file that {step} made")
             error.detail += f"\nIn step {step} of engine {candidate.engine}, after {before}."
             raise
     named = made[-2] if candidate.steps[-1].startswith("compact") else made[-1]
