@@ -10,11 +10,14 @@ from edgekit.plan import Candidate
 from edgekit.recipe import Recipe
 
 
+def write_nonsense(_source, output, _settings):
+    """What converters do at times: a file that no runtime takes, and no error."""
+    output.write_bytes(b"broken")
+    return []
+
+
 def test_error_names_the_step_and_those_before_but_no_working_file(models, tmp_path, monkeypatch):
-    """The pass writes what no runtime takes, as converters do at times."""
-    monkeypatch.setitem(
-        pipeline._STEPS, "compact", lambda source, output, settings: output.write_bytes(b"broken") and []
-    )
+    monkeypatch.setitem(pipeline._STEPS, "compact", write_nonsense)
     source = edgekit.open_artifact(models.tflite_cnn)
     candidate = Candidate("ai_edge_quantizer", ("add_signature", "compact"))
     with pytest.raises(ModelError) as caught:
