@@ -104,8 +104,7 @@ def read_back(
     measured = _run(artifact, {inputs[name]: values for name, values in reference.inputs.items()})
     outputs = align(reference.source.outputs, artifact.outputs)
     differences = {
-        name: difference(reference.outputs[name].reshape(measured[twin].shape), measured[twin])
-        for name, twin in outputs.items()
+        name: _distance(name, reference.outputs[name], measured[twin]) for name, twin in outputs.items()
     }
     found = operators(named or artifact.path, artifact.format)
     stayed = tuple(operator for operator in found if _stayed_float(operator, recipe))
@@ -114,6 +113,17 @@ def read_back(
     _refuse_garbage(artifact, partial)
     noticed = (*_findings(artifact, reference, partial), *_idle_rules(recipe, found))
     return ReadBack(differences, found, stayed, count, noticed)
+
+
+def _distance(name: str, exact: Array, measured: Array) -> Difference:
+    """How far an output is from the float model's; conversions may drop or add axes of length one."""
+    if exact.size != measured.size:
+        raise ModelError(
+            "EK333",
+            f"The output {name} was {list(exact.shape[1:])} and is {list(measured.shape[1:])} per sample.",
+            "The conversion went wrong; please report it, and try another --engine.",
+        )
+    return difference(exact.reshape(measured.shape), measured)
 
 
 def _run(artifact: Artifact, inputs: Mapping[str, Array]) -> Mapping[str, Array]:

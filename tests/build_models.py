@@ -110,7 +110,8 @@ def write_unusual(folder):
     layers = keras.layers
     first, second = keras.Input((4,), name="zeta"), keras.Input((5,), name="alpha")
     total = layers.Dense(2, name="total")(first) + layers.Dense(2)(second)
-    keras.Model({"zeta": first, "alpha": second}, {"sum": total}).save(folder / "dict_inputs.keras")
+    outputs = {"sum": total, "again": layers.Dense(3)(total)}
+    keras.Model({"zeta": first, "alpha": second}, outputs).save(folder / "dict_inputs.keras")
     operations = keras.ops.tanh(first) + layers.Dense(4, "gelu")(first)
     keras.Model(first, operations).save(folder / "ops.keras")
     save_sequential(folder / "gelu.keras", layers.Dense(4, "gelu"))

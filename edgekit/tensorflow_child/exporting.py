@@ -152,7 +152,8 @@ def export_onnx(loaded: Loaded, batch: int | None, output: Path) -> None:
     # tf2onnx's own way would turn every tensor that the function captured into one more input.
     frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
     names = {f"{spec.name}:0": spec.name for spec in loaded.inputs}
-    ends = dict(zip([tensor.name for tensor in frozen.outputs], concrete.structured_outputs, strict=True))
+    # TensorFlow flattens a dictionary in the order of its sorted keys.
+    ends = dict(zip([t.name for t in frozen.outputs], sorted(concrete.structured_outputs), strict=True))
     model, _tensors = tf2onnx.convert.from_graph_def(
         frozen.graph.as_graph_def(), input_names=list(names), output_names=list(ends), opset=_OPSET
     )
