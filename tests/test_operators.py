@@ -30,7 +30,7 @@ def test_quantized_tflite_operators_are_no_float_ones(models):
 
 @pytest.fixture
 def qdq(tmp_path):
-    """x -> Q -> DQ -> MatMul(DQ(w)) -> Q -> DQ -> Relu -> y: an int8 product and a float Relu."""
+    """MatMul between quantize-dequantize pairs, and an Exp and an Add in float."""
     scale, point = ("scale", "point")
     nodes = [
         helper.make_node("QuantizeLinear", ["x", scale, point], ["xq"]),
