@@ -122,7 +122,8 @@ def quantize(
         DependencyError: The way to the output needs TensorFlow.
     """
     started, path = time.perf_counter(), Path(output)
-    files.check_output(path, overwrite=overwrite)
+    for written in (path, lineage_path(path)):
+        files.check_output(written, overwrite=overwrite)
     source = open_artifact(Path(model))
     _refuse_quantized(source)
     plan = plan_quantize(
