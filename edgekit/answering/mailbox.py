@@ -65,7 +65,9 @@ class Mailbox:
         size = max(1, slot_bytes * slots)
         if descriptor is None:
             os.ftruncate(self.descriptor, size)
-        self._memory = mmap.mmap(self.descriptor, size)
+        # Workers take all pages at once while they start, or each would cost them a fault later.
+        flags = mmap.MAP_SHARED if descriptor is None else mmap.MAP_SHARED | mmap.MAP_POPULATE
+        self._memory = mmap.mmap(self.descriptor, size, flags)
         self._free = list(range(slots))
         self._waiting = [0] * slots
 

@@ -138,8 +138,8 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):
             self.connection.send(message)
 
-    def receive(self) -> Result | None:
-        """The next result; None once, when the worker is ready.
+    def receive(self) -> Any:
+        """The next ``Result``; the first time, when the worker is ready, the seconds that a sample takes.
 
         Raises:
             ModelError: It crashed, or reports an error.
@@ -152,7 +152,6 @@ class _Worker:
             kind, code, text, hint, detail = message
             failure: type[EdgekitError] = getattr(errors, kind)
             raise failure(code, text, hint, detail=detail)
-        assert message is None or isinstance(message, Result)  # noqa: S101 - a promise to the type checker
         return message
 
     def end(self) -> None:
@@ -201,28 +200,29 @@ class _Pool:
         """Results as they come. Batches are read ahead while the workers start."""
         feed = self._feed
         feed.read_ahead()
-        self._await_ready()
+        rate = self._await_ready()
         speed.started_s = time.perf_counter()
         answered = 0
         for _ in range(UNDER_WAY):
             for worker in self._workers:
-                self._give(worker)
+                self._give(worker, rate)
         while any(worker.under_way for worker in self._workers):
             for worker in self._ready():
-                result = worker.receive()
+                result: Result = worker.receive()
                 feed.mailbox.answered(worker.under_way.popleft())
                 speed.seconds = time.perf_counter() - speed.started_s
-                answered += result.count if result else 0
+                answered += result.count
                 self._give(worker, answered / speed.seconds)
-                if result is not None:
-                    yield result
+                yield result
 
-    def _await_ready(self) -> None:
-        starting = set(self._workers)
+    def _await_ready(self) -> float:
+        """The samples per second that the workers expect to answer together."""
+        starting, rate = set(self._workers), 0.0
         while starting:
             for worker in self._ready(starting):
-                worker.receive()
+                rate += 1 / worker.receive()
                 starting.remove(worker)
+        return rate
 
     def _ready(self, among: set[_Worker] | None = None) -> list[_Worker]:
         """The workers that have something to say.
@@ -240,7 +240,7 @@ class _Pool:
             )
         return [by_connection[connection] for connection in ready if isinstance(connection, Connection)]
 
-    def _give(self, worker: _Worker, rate: float = 0.0) -> None:
+    def _give(self, worker: _Worker, rate: float) -> None:
         letter = self._feed.take(rate)
         if letter is not None:
             worker.give(letter)
