@@ -5,7 +5,7 @@
 One row per model and recipe: the metric before and after on the same samples, the paired drop with its 95%
 interval, bytes, median latency, the engine that was kept, and the operators that stayed float. With --bare
 the engines underneath quantize the same model to int8 on the same calibration data, by scripts that a user
-would write (benchmarks/bare/), and are measured on the same samples.
+would write (benchmarks/bare/), are measured on the same samples, and paired with edgekit's own int8 file.
 """
 
 import argparse
@@ -64,7 +64,11 @@ def bare(case: Case, folder: Path, samples: int | None) -> Iterator[dict[str, An
                 "error": (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1][:100]
             }
             continue
-        yield row | {**_judged(case, output, test, samples), "size_bytes": output.stat().st_size}
+        yield row | {
+            **_judged(case, output, test, samples),
+            **_ours_against(output, folder / f"{case.name}-int8{case.suffix}", case, test, samples),
+            "size_bytes": output.stat().st_size,
+        }
 
 
 def _bare_ways(case: Case, folder: Path) -> Iterator[tuple[str, str, Path]]:
@@ -80,11 +84,23 @@ def _bare_ways(case: Case, folder: Path) -> Iterator[tuple[str, str, Path]]:
     yield "ai-edge-quantizer", "aeq_static.py", model
 
 
-def _judged(case: Case, output: Path, test: Path, samples: int | None) -> dict[str, Any]:
+def _ours_against(bare: Path, ours: Path, case: Case, test: Path, samples: int | None) -> dict[str, Any]:
+    """What is lost on the way from a bare engine's int8 file to edgekit's, paired by sample."""
+    if not ours.is_file():
+        return {}
+    judged = edgekit.before_and_after(bare, ours, _dataset(test, samples), metric=case.metric).describe()
+    return {f"ours_{name}": judged[name] for name in ("drop", "drop_ci95")} if judged["before"] else {}
+
+
+def _dataset(test: Path, samples: int | None) -> edgekit.Dataset:
     dataset = edgekit.open_dataset(test)
-    if samples is not None and samples < dataset.count:
-        dataset = dataset.spread(samples)
-    judged = edgekit.before_and_after(case.path, output, dataset, metric=case.metric).describe()
+    return dataset.spread(samples) if samples is not None and samples < dataset.count else dataset
+
+
+def _judged(case: Case, output: Path, test: Path, samples: int | None) -> dict[str, Any]:
+    judged = edgekit.before_and_after(
+        case.path, output, _dataset(test, samples), metric=case.metric
+    ).describe()
     report = edgekit.benchmark([output], BenchmarkOptions(max_seconds=_LATENCY_S))
     return {**judged, "latency_ms": report.models[0].describe()["latency_ms"]["median"]}
 
@@ -103,10 +119,14 @@ def sentence(row: dict[str, Any]) -> str:
             f"{row['metric']} {100 * row['before']:.2f} → {100 * row['after']:.2f} | "
             f"{100 * row['drop']:+.2f} [{low:+.2f}, {high:+.2f}]"
         )
+    ours = ""
+    if "ours_drop" in row:
+        low, high = (100 * limit for limit in row["ours_drop_ci95"])
+        ours = f"edgekit's int8 {-100 * row['ours_drop']:+.2f} [{-high:+.2f}, {-low:+.2f}] "
     floats = f"{row['float_ops']}/{row['ops']}" if "ops" in row else ""
     return (
         f"| {row['case']} | {row['recipe']} | {row['n']} | {accuracy} | {row['size_bytes']:,} | "
-        f"{row['latency_ms']:.3f} | {row.get('engine', '')} | {floats} | {' '.join(row.get('findings', []))} |"
+        f"{row['latency_ms']:.3f} | {row.get('engine', '')} | {floats} | {ours}{' '.join(row.get('findings', []))} |"
     )
 
 

@@ -110,7 +110,7 @@ def read_back(
     stayed = tuple(operator for operator in found if _stayed_float(operator, recipe))
     count = len(next(iter(reference.inputs.values())))
     partial = ReadBack(differences, found, stayed, count, ())
-    _refuse_garbage(artifact, partial)
+    _refuse_garbage(artifact, partial, recipe)
     noticed = (*_findings(artifact, reference, partial), *_idle_rules(recipe, found))
     return ReadBack(differences, found, stayed, count, noticed)
 
@@ -142,13 +142,19 @@ def _stayed_float(operator: Operator, recipe: Recipe) -> bool:
     return operator.is_float if mode is Mode.STATIC else operator.has_float_weights
 
 
-def _refuse_garbage(artifact: Artifact, read: ReadBack) -> None:
+def _refuse_garbage(artifact: Artifact, read: ReadBack, recipe: Recipe) -> None:
     if read.snr_db > 0:
         return
+    # Signals of a wide range, as spectra are, drown in the steps of one scale for a whole tensor.
+    wider = (
+        "-r dynamic keeps the activations float"
+        if recipe.needs_calibration
+        else "use a recipe with more bits"
+    )
     raise ModelError(
         "EK331",
         f"The quantized outputs have nothing to do with the float model's (SNR {read.snr_db:.1f} dB).",
-        "Check the calibration data against what the model expects, or use a recipe with more bits.",
+        f"Check the calibration data against what the model expects; {wider}.",
         detail=f"{artifact.path.name}: {dict(read.differences)}",
     )
 

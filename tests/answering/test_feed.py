@@ -15,7 +15,7 @@ from edgekit.data import Batch, open_dataset
 @given(
     count=st.integers(1, 700),
     workers=st.integers(1, 4),
-    rates=st.lists(st.sampled_from([0.0, 3.0, 400.0, 1e6]), min_size=1),
+    rates=st.lists(st.sampled_from([0.0, 3.0, 400.0, 1e4, 1e6]), min_size=1),
     ahead=st.booleans(),
     small=st.booleans(),
 )
@@ -52,10 +52,16 @@ def test_every_sample_once_and_in_order(tmp_path_factory, count, workers, rates,
 def test_slow_models_get_small_batches_and_the_end_is_shared(tmp_path):
     np.savez(tmp_path / "d.npz", x=np.zeros((5000, 4), np.float32))
     feed = Feed(open_dataset(tmp_path / "d.npz"), 2)
-    assert feed.take(40.0).count == 2  # 20 per second and worker: a tenth of a second is two
-    assert feed.take(1e6).count == 510  # what is left of the first 512
-    counts = [feed.take(1e6).count for _ in range(9)]
-    assert counts[0] == 512
+    assert feed.take(40.0).count == 4  # 20 per second and worker: a fifth of a second is four
+    assert feed.take(1e6).count == 1020  # what is left of the first 1024
+    counts = [feed.take(20_000.0).count for _ in range(7)]
+    # A quarter of what is left would be 994; the 30 that remained of the batch of 1024 are not worth a message.
+    assert counts[0] == 1024
+    assert sum(counts) <= 5000 - 1024
+    assert min(counts) >= 50
+    while letter := feed.take(20_000.0):
+        counts.append(letter.count)
+    assert sum(counts) == 5000 - 1024
     assert counts[-1] < 200
 
 
