@@ -16,7 +16,7 @@ _HOME = {
     "Format": "edgekit.artifact",
     "Recipe": "edgekit.recipe",
     "TensorSpec": "edgekit.artifact",
-    "before_and_after": "edgekit.before_after",
+    "before_and_after": "edgekit.workflows.before_after",
     "benchmark": "edgekit.verbs.benchmark",
     "doctor": "edgekit.verbs.doctor",
     "evaluate": "edgekit.verbs.evaluate",
@@ -51,7 +51,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from edgekit.artifact import Artifact, Format, TensorSpec
-    from edgekit.before_after import before_and_after
+    from edgekit.workflows.before_after import before_and_after
     from edgekit.data import Dataset, open_dataset
     from edgekit.errors import EdgekitError
     from edgekit.findings import Finding, explain

@@ -14,7 +14,7 @@ import pytest
 
 from edgekit.catalog import data_folder
 from edgekit.cli import run
-from edgekit.demo import planned
+from edgekit.workflows.demo import planned
 
 WITHOUT_TENSORFLOW = (
     "import sys; sys.modules['tensorflow'] = None; from edgekit.cli import run; sys.exit(run({}))"

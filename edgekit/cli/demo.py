@@ -33,7 +33,7 @@ def command(folder: Path, overwrite: bool, seed: int, dry_run: bool) -> Outcome:
     files. One table and one HTML page show size, accuracy and latency with their intervals. DIR is
     ./edgekit-demo unless given.
     """
-    from edgekit.demo import demo, planned
+    from edgekit.workflows.demo import demo, planned
 
     if dry_run:
         commands = planned(seed=seed)

@@ -1,0 +1,1 @@
+"""What is made of several verbs: comparisons, the gate, the demo. One file each; verbs know none of them."""
