@@ -51,7 +51,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from edgekit.artifact import Artifact, Format, TensorSpec
-    from edgekit.workflows.before_after import before_and_after
     from edgekit.data import Dataset, open_dataset
     from edgekit.errors import EdgekitError
     from edgekit.findings import Finding, explain
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
     from edgekit.verbs.inspect import inspect
     from edgekit.verbs.quantize import quantize
     from edgekit.verbs.schema import schema
+    from edgekit.workflows.before_after import before_and_after
 
 
 def __getattr__(name: str) -> Any:
