@@ -71,22 +71,26 @@ def paired_difference_interval(
     estimate = (first_only - second_only) / n
 
     def score(difference: float) -> float:
-        return _tango_score(first_only, second_only, n, difference)
+        return float(tango_score(first_only, second_only, n, difference))
 
     return Interval(_crossing(score, z, -1.0, estimate), _crossing(score, -z, estimate, 1.0))
 
 
-def _tango_score(first_only: int, second_only: int, n: int, difference: float) -> float:
-    """The standardized difference under the hypothesis that the true one is ``difference``."""
-    b = -first_only - second_only + (2 * n - first_only + second_only) * difference
-    c = -second_only * difference * (1 - difference)
+def tango_score(first_only: Any, second_only: Any, n: int, difference: float) -> Any:
+    """Tango's score: the standardized difference under the hypothesis that the true one is ``difference``.
+
+    Takes counts as numbers or as arrays of one shape. It rises with ``first_only``, falls with ``second_only``
+    and with ``difference``, and is standard normal where many pairs differ.
+    """
+    linear = -first_only - second_only + (2 * n - first_only + second_only) * difference
+    constant = -second_only * difference * (1 - difference)
     # The maximum likelihood estimate of the second discordant cell under the hypothesis.
-    cell = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
+    cell = (np.sqrt(np.maximum(0.0, linear * linear - 8 * n * constant)) - linear) / (4 * n)
     variance = n * (2 * cell + difference * (1 - difference))
     numerator = first_only - second_only - n * difference
-    if variance <= 0:
-        return math.copysign(math.inf, numerator) if numerator else 0.0
-    return numerator / math.sqrt(variance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        score = numerator / np.sqrt(np.maximum(variance, 0.0))
+    return np.where(numerator == 0, 0.0, score)
 
 
 def _crossing(score: Callable[[float], float], level: float, low: float, high: float) -> float:
