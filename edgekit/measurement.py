@@ -243,9 +243,9 @@ class Record:
     edgekit_version: str
     seed: int = 0
 
-    def save(self, path: Path) -> None:
-        """Write the record as JSON, whole or not at all."""
-        document = {
+    def describe(self) -> dict[str, Any]:
+        """All that was measured, as JSON can hold it."""
+        return {
             "schema_version": SCHEMA_VERSION,
             "kind": "benchmark",
             "edgekit_version": self.edgekit_version,
@@ -254,7 +254,10 @@ class Record:
             "conditions": {"before": self.before.describe(), "after": self.after.describe()},
             "models": [{**facts, "latency": latency.describe()} for facts, latency in self.models],
         }
-        files.write_bytes(path, json.dumps(document, allow_nan=False).encode() + b"\n")
+
+    def save(self, path: Path) -> None:
+        """Write the record as JSON, whole or not at all."""
+        files.write_bytes(path, json.dumps(self.describe(), allow_nan=False).encode() + b"\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -265,8 +268,20 @@ class Record:
         """
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise _no_record(path) from error
+        return cls.from_document(document, path)
+
+    @classmethod
+    def from_document(cls, document: Any, path: Path) -> Self:
+        """The inverse of ``describe``; ``path`` says where it was found.
+
+        Raises:
+            DataError: It is no record, or a newer edgekit made it.
+        """
+        try:
             version, kind = document["schema_version"], document["kind"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise _no_record(path) from error
         if kind != "benchmark" or not isinstance(version, int) or version < 1:
             raise _no_record(path)

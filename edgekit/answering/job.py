@@ -1,9 +1,7 @@
 """What is done with every batch, the same in a worker and in edgekit's own process."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +12,7 @@ from edgekit.data import Batch
 from edgekit.data.fit import Preparation
 from edgekit.metrics import Answers, Rows
 from edgekit.runtimes import default_runtime, open_session
+from edgekit.sample_digests import digest_samples
 from edgekit.tensor import Array
 
 
@@ -32,6 +31,7 @@ class Job:
     reference_preparation: Preparation | None = None
     outputs: Mapping[str, str] | None = None
     keep_outputs: bool = False
+    keep_digests: bool = False
 
     @property
     def runtimes(self) -> tuple[str, ...]:
@@ -75,9 +75,11 @@ class Answerer:
         outputs = self._session.run(prepared.inputs)
         answers = Answers(prepared.inputs, outputs, prepared.labels, raw.first, self._referred(raw))
         rows = self._metric.measure(answers)
-        if not self._job.keep_outputs:
+        if not self._job.keep_outputs and not self._job.keep_digests:
             return Result(raw.first, rows)
-        return Result(raw.first, rows, outputs, sample_digests(raw), raw.labels)
+        return Result(
+            raw.first, rows, outputs if self._job.keep_outputs else None, digest_samples(raw), raw.labels
+        )
 
     def close(self) -> None:
         """Free the runtimes."""
@@ -91,21 +93,3 @@ class Answerer:
             return None
         found = self._reference.run(self._job.reference_preparation(raw).inputs)
         return {name: found[other] for name, other in self._job.outputs.items()}
-
-
-def sample_digests(raw: Batch) -> NDArray[np.str_]:
-    """sha256 of each raw sample, so that predictions of different runs can be paired.
-
-    For arrays it covers names, types, shapes and values, for images the file's content.
-    """
-    found = []
-    for row in range(raw.count):
-        digest = hashlib.sha256()
-        for name in sorted(raw.inputs):
-            value = raw.inputs[name][row]
-            if value.dtype.kind == "U":
-                digest.update(Path(str(value)).read_bytes())
-            else:
-                digest.update(f"{name} {value.dtype.str} {value.shape} ".encode() + value.tobytes())
-        found.append(digest.hexdigest())
-    return np.array(found)

@@ -1,7 +1,7 @@
 """``evaluate``: how good a model is on samples, measured in its own runtime."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import answering
-from edgekit.answering import Job, Speed
+from edgekit.answering import Job, Result, Speed
 from edgekit.artifact import Artifact, TensorSpec
 from edgekit.catalog import load
 from edgekit.contract import under_contract
@@ -21,6 +21,7 @@ from edgekit.metric_choice import choose_metric
 from edgekit.metrics import Context, Drop, Metric, Rows
 from edgekit.predictions import PredictionsFile
 from edgekit.runtimes import check_runtime
+from edgekit.sample_digests import SampleDigests
 from edgekit.statistics import Interval
 from edgekit.tensor import Array
 
@@ -30,7 +31,8 @@ class Evaluation:
     """A model's metric on a dataset, with everything that a paired comparison needs.
 
     ``value`` is a fraction for accuracy-like metrics. ``rows`` holds the metric's numbers for every sample,
-    in the order of the samples: for top1 label, predicted class and whether scores were tied.
+    in the order of the samples: for top1 label, predicted class and whether scores were tied. ``digests`` say
+    which samples they were, where they were asked for.
     """
 
     model: Path
@@ -46,6 +48,7 @@ class Evaluation:
     runtime: str
     workers: int
     rows: Rows
+    digests: SampleDigests | None = None
     device: str = "local"
     findings: tuple[Finding, ...] = field(default_factory=tuple)
 
@@ -94,6 +97,7 @@ def evaluate(
     workers: int | None = None,
     preprocess: str | None = None,
     save_predictions: Path | None = None,
+    keep_digests: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure a model on labelled samples, or against a reference model.
@@ -108,6 +112,7 @@ def evaluate(
         workers: Number of processes; one per core when None.
         preprocess: A preprocessing contract; "none" ignores the one of the model's lineage.
         save_predictions: An .npz file to write, with one row per sample.
+        keep_digests: Say which samples were used, to pair them with those of another run.
         progress: Called with the numbers of samples done and of all.
 
     Raises:
@@ -125,8 +130,10 @@ def evaluate(
         samples=samples,
         preprocess=preprocess,
     )
-    job = replace(job, keep_outputs=save_predictions is not None)
-    rows, speed = _run(job, dataset, workers=workers, save_predictions=save_predictions, progress=progress)
+    job = replace(job, keep_outputs=save_predictions is not None, keep_digests=keep_digests)
+    rows, digests, speed = _run(
+        job, dataset, workers=workers, save_predictions=save_predictions, progress=progress
+    )
     outputs = tuple(spec.name for spec in job.model.outputs)
     summary = _metric(job.metric).summarize(rows, Context(_class_names(dataset, job.model), outputs))
     return Evaluation(
@@ -143,6 +150,7 @@ def evaluate(
         runtime=job.runtimes[0],
         workers=speed.workers,
         rows=rows,
+        digests=digests,
         findings=(*findings, *summary.findings),
     )
 
@@ -258,16 +266,26 @@ def _run(
     workers: int | None,
     save_predictions: Path | None,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Rows, Speed]:
-    speed, parts, done = Speed(), [], 0
+) -> tuple[Rows, SampleDigests | None, Speed]:
+    speed, done = Speed(), 0
+    parts: list[Result] = []
     with PredictionsFile(save_predictions) as predictions:
         for result in answering.answers(job, dataset, workers=workers, speed=speed):
-            parts.append(result.rows)
             predictions.add(result)
+            # Outputs and labels may be large: what is not asked for is let go.
+            kept = replace(result, outputs=None)
+            parts.append(kept if job.keep_digests else replace(kept, digests=None, labels=None))
             done += result.count
             if progress:
                 progress(done, dataset.count)
-    return np.concatenate(parts), speed
+    rows = np.concatenate([part.rows for part in parts])
+    return rows, _digests(parts) if job.keep_digests else None, speed
+
+
+def _digests(parts: Sequence[Result]) -> SampleDigests:
+    digests = np.concatenate([part.digests for part in parts if part.digests is not None])
+    labels = [part.labels for part in parts if part.labels is not None]
+    return SampleDigests.of(digests, np.concatenate(labels) if labels else None)
 
 
 def _class_names(dataset: Dataset, artifact: Artifact) -> tuple[str, ...]:

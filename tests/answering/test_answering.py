@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from edgekit.answering import Job, Speed, answers
-from edgekit.answering.job import sample_digests
 from edgekit.data import Batch, open_dataset
 from edgekit.errors import DataError, ModelError
 from edgekit.formats import open_artifact
+from edgekit.sample_digests import digest_samples
 
 _RUNTIMES = """
 import os, signal, time
@@ -226,10 +226,10 @@ def _group(group):
 
 def test_digests_tell_samples_apart_and_not_their_position():
     x = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    digests = sample_digests(Batch({"x": x}, None, 0))
+    digests = digest_samples(Batch({"x": x}, None, 0))
     assert len(set(digests)) == 3
-    np.testing.assert_array_equal(sample_digests(Batch({"x": x[1:]}, None, 9)), digests[1:])
-    assert sample_digests(Batch({"x": x.astype(np.int16)}, None, 0))[0] != digests[0]
+    np.testing.assert_array_equal(digest_samples(Batch({"x": x[1:]}, None, 9)), digests[1:])
+    assert digest_samples(Batch({"x": x.astype(np.int16)}, None, 0))[0] != digests[0]
     # By hand: sha256 of "x |u1 (4,) " and the bytes 0, 1, 2, 3.
     import hashlib
 
