@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and their digests."""
 
 import errno
+import fcntl
 import gzip
 import hashlib
 import os
@@ -39,7 +40,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise _output_error(path, error) from error
+        raise output_error(path, error) from error
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".part")
     except OSError as error:
-        raise _output_error(path, error) from error
+        raise output_error(path, error) from error
     os.close(handle)
     part = Path(name)
     try:
@@ -70,7 +71,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         # The caller's block reads files too: those that it may not read are not the output's fault.
         if error.errno in _OUTPUT_ERRNOS and error.filename in {None, name}:
-            raise _output_error(path, error) from error
+            raise output_error(path, error) from error
         raise
     finally:
         part.unlink(missing_ok=True)
@@ -80,6 +81,26 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with atomic_write(path) as part:
         part.write_bytes(content)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes of edgekit from changing files of a folder for as long as this lasts.
+
+    The lock is on the folder itself and leaves nothing behind; it ends with the process that holds it.
+
+    Raises:
+        OutputError: The folder cannot be opened.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def copy_file(source: Path, path: Path) -> None:
@@ -137,7 +158,8 @@ _OUTPUT_ERRNOS = {
 }  # fmt: skip
 
 
-def _output_error(path: Path, error: OSError) -> OutputError:
+def output_error(path: Path, error: OSError) -> OutputError:
+    """What to say about an output that could not be written."""
     if error.errno in _FULL_ERRNOS:
         return OutputError(
             "EK604", f"The disk is full: {path} was not written.", "Free some space, or write elsewhere."

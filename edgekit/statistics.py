@@ -5,6 +5,7 @@ All are two-sided. None assumes that a proportion is far from 0 and 1, where qua
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -104,58 +105,94 @@ def _crossing(score: Callable[[float], float], level: float, low: float, high: f
     return low if level > 0 else high
 
 
-def bootstrap_interval(
-    values: Vector, statistic: Callable[..., Any], *, seed: int = 0, confidence: float = 0.95
-) -> Interval:
-    """The bias-corrected and accelerated bootstrap interval of a statistic of independent values.
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Resamples of a statistic, with the two corrections of BCa: Efron, JASA 82 (1987) 171.
+
+    ``resamples`` are sorted; where BCa is not defined, because all values are equal or few, ``bias`` and
+    ``acceleration`` are 0 and the percentile interval stands in its place.
+    """
+
+    estimate: float
+    resamples: Vector
+    bias: float
+    acceleration: float
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """The two-sided interval; the estimate is never outside."""
+        if not len(self.resamples):
+            return Interval(self.estimate, self.estimate)
+        tail = (1 - confidence) / 2
+        ends = [self._level(NormalDist().inv_cdf(share)) for share in (tail, 1 - tail)]
+        # A ratio may be infinite in some resamples, and between infinities nothing can be interpolated.
+        low, high = np.quantile(self.resamples, ends, method="inverted_cdf")
+        return Interval(min(float(low), self.estimate), max(float(high), self.estimate))
+
+    @property
+    def standard_error(self) -> float:
+        """The spread of the statistic over resamples; NaN where it can be infinite."""
+        return float(np.std(self.resamples)) if np.isfinite(self.resamples).all() else math.nan
+
+    def confidence_below(self, limit: float) -> float:
+        """The confidence with which the true value is below a limit, by inversion of the interval.
+
+        It is the one-sided p-value of "the true value is at most the limit", and never nearer to 0 or 1 than the
+        number of resamples can tell.
+        """
+        count = len(self.resamples)
+        below = np.searchsorted(self.resamples, limit, side="left")
+        not_above = np.searchsorted(self.resamples, limit, side="right")
+        share = ((below + not_above) / 2 + 0.5) / (count + 1)
+        shifted = NormalDist().inv_cdf(float(share)) - self.bias
+        return NormalDist().cdf(shifted / (1 + self.acceleration * shifted) - self.bias)
+
+    def _level(self, quantile: float) -> float:
+        shifted = self.bias + quantile
+        return NormalDist().cdf(self.bias + shifted / (1 - self.acceleration * shifted))
+
+
+def bootstrap(values: Vector, statistic: Callable[..., Any], *, seed: int = 0) -> Bootstrap:
+    """Resample independent values and compute a statistic of each resample.
 
     Args:
         values: One value per sample, shape (n,), or one row per sample, shape (n, k).
-        statistic: Takes rows of the same kind, and gives one number: ``lambda rows: rows.mean()``.
-        seed: The same seed gives the same interval.
-        confidence: 0.95 for 95%.
-
-    BCa is Efron, JASA 82 (1987) 171. Where it is not defined, because all values are equal or few, the
-    percentile interval stands in its place.
+        statistic: Takes rows of the same kind, and gives one number: ``lambda rows: rows.mean()``. NaN where
+            it is not defined; such resamples are left out.
+        seed: The same seed gives the same resamples.
     """
     rng = np.random.default_rng(seed)
     n = len(values)
     estimate = float(statistic(values))
     # Many samples need fewer resamples: the interval is narrower, and so is its error.
     rounds = min(_RESAMPLES, max(_RESAMPLES // 4, 20_000_000 // n))
-    resamples = np.array([statistic(values[rng.integers(0, n, n)]) for _ in range(rounds)], np.float64)
-    known = resamples[~np.isnan(resamples)]
-    if not math.isfinite(estimate) or len(known) == 0:
-        return Interval(estimate, estimate)
-    ends = _bca_ends(values, statistic, known, estimate, confidence)
-    # A ratio may be infinite in some resamples, and between infinities nothing can be interpolated.
-    low, high = np.quantile(known, ends, method="inverted_cdf")
-    return Interval(min(float(low), estimate), max(float(high), estimate))
-
-
-def _bca_ends(
-    values: Vector, statistic: Callable[..., Any], resamples: Vector, estimate: float, confidence: float
-) -> tuple[float, float]:
-    """Which quantiles of the resamples are the ends: (0.025, 0.975) before the corrections."""
-    normal = NormalDist()
-    below = (np.sum(resamples < estimate) + np.sum(resamples == estimate) / 2) / len(resamples)
-    tail = (1 - confidence) / 2
+    drawn = np.array([statistic(values[rng.integers(0, n, n)]) for _ in range(rounds)], np.float64)
+    known = np.sort(drawn[~np.isnan(drawn)])
+    if not math.isfinite(estimate) or not len(known):
+        return Bootstrap(estimate, known[:0], 0.0, 0.0)
+    below = (np.sum(known < estimate) + np.sum(known == estimate) / 2) / len(known)
     if not 0 < below < 1:
-        return tail, 1 - tail
-    bias = normal.inv_cdf(float(below))
+        return Bootstrap(estimate, known, 0.0, 0.0)
+    bias = NormalDist().inv_cdf(float(below))
+    return Bootstrap(estimate, known, bias, _acceleration(values, statistic))
+
+
+def bootstrap_interval(
+    values: Vector, statistic: Callable[..., Any], *, seed: int = 0, confidence: float = 0.95
+) -> Interval:
+    """The BCa interval of a statistic of independent values; the arguments are those of ``bootstrap``."""
+    return bootstrap(values, statistic, seed=seed).interval(confidence)
+
+
+def _acceleration(values: Vector, statistic: Callable[..., Any]) -> float:
+    """How the spread of the statistic changes with its value, from the values left out in turn."""
     # Leaving out each of many samples would cost more than the resampling itself; groups tell as much.
     groups = np.array_split(np.arange(len(values)), min(len(values), 200))
     left_out = np.array([statistic(np.delete(values, group, axis=0)) for group in groups], np.float64)
-    acceleration = 0.0
-    if np.isfinite(left_out).all():
-        spread = left_out.mean() - left_out
-        power = float(np.sum(spread**2)) ** 1.5
-        acceleration = float(np.sum(spread**3)) / (6 * power) if power > 0 else 0.0
-    ends = []
-    for share in (tail, 1 - tail):
-        shifted = bias + normal.inv_cdf(share)
-        ends.append(normal.cdf(bias + shifted / (1 - acceleration * shifted)))
-    return ends[0], ends[1]
+    if not np.isfinite(left_out).all():
+        return 0.0
+    spread = left_out.mean() - left_out
+    power = float(np.sum(spread**2)) ** 1.5
+    return float(np.sum(spread**3)) / (6 * power) if power > 0 else 0.0
 
 
 def median_interval(values: Vector, *, confidence: float = 0.95) -> Interval:
@@ -224,15 +261,6 @@ def roc_area_interval(roc: RocArea, *, confidence: float = 0.95) -> Interval:
     logit = math.log(roc.area / (1 - roc.area))
     reach = spread / (roc.area * (1 - roc.area))
     return Interval(1 / (1 + math.exp(reach - logit)), 1 / (1 + math.exp(-reach - logit)))
-
-
-def roc_area_difference_interval(first: RocArea, second: RocArea, *, confidence: float = 0.95) -> Interval:
-    """DeLong's interval of ``first - second`` on the same samples in the same order."""
-    positives = first.of_positives - second.of_positives
-    negatives = first.of_negatives - second.of_negatives
-    spread = _quantile(confidence) * math.sqrt(_delong_variance(positives, negatives))
-    difference = first.area - second.area
-    return Interval(difference - spread, difference + spread)
 
 
 def _delong_variance(of_positives: Vector, of_negatives: Vector) -> float:

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.statistics import (
+    bootstrap,
     bootstrap_interval,
     median_interval,
     paired_difference_interval,
     roc_area,
-    roc_area_difference_interval,
     roc_area_interval,
     wilson_interval,
 )
@@ -142,16 +142,23 @@ def test_roc_area_agrees_with_all_pairs_and_its_interval_holds_it(seed, positive
     assert roc_area(-scores, positive).area == pytest.approx(1 - roc.area)
 
 
-def test_equal_scores_do_not_differ():
-    rng = np.random.default_rng(4)
-    scores, positive = rng.normal(size=60), rng.random(60) < 0.5
-    roc = roc_area(scores, positive)
-    assert roc_area_difference_interval(roc, roc) == (0.0, 0.0)
-    noisy = roc_area(scores + rng.normal(size=60), positive)
-    low, high = roc_area_difference_interval(roc, noisy)
-    assert low < roc.area - noisy.area < high
-
-
 def test_one_class_has_no_roc():
     with pytest.raises(ValueError, match="both classes"):
         roc_area(np.ones(3), np.ones(3, bool))
+
+
+def test_confidence_below_inverts_the_interval():
+    values = np.random.default_rng(8).lognormal(size=120)
+    resamples = bootstrap(values, np.mean)
+    low, high = resamples.interval(0.90)
+    assert resamples.confidence_below(low) == pytest.approx(0.05, abs=0.003)
+    assert resamples.confidence_below(high) == pytest.approx(0.95, abs=0.003)
+    assert resamples.confidence_below(values.min()) < 0.001
+    assert resamples.confidence_below(values.max()) > 0.999
+
+
+def test_a_bootstrap_is_never_certain():
+    resamples = bootstrap(np.zeros(50), np.mean)
+    assert 0 < resamples.confidence_below(-1.0) < 0.001
+    assert 0.999 < resamples.confidence_below(1.0) < 1
+    assert resamples.confidence_below(0.0) == pytest.approx(0.5)

@@ -6,18 +6,23 @@ the rows of two models on the same samples. Rows are small and all of them are k
 that a paired comparison needs.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from statistics import NormalDist
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import DataError
 from edgekit.findings import Finding
+from edgekit.noninferiority import PValues, paired_p_values, samples_needed
 from edgekit.statistics import (
+    Bootstrap,
     Interval,
     Vector,
+    bootstrap,
     bootstrap_interval,
     paired_difference_interval,
     wilson_interval,
@@ -25,6 +30,9 @@ from edgekit.statistics import (
 from edgekit.tensor import Array
 
 Rows = NDArray[np.float64]
+
+# Fewer say too little of how a statistic varies to resample them.
+_FEWEST_RESAMPLED = 20
 
 
 @dataclass(frozen=True)
@@ -61,17 +69,49 @@ class Summary:
     findings: tuple[Finding, ...] = field(default_factory=tuple)
 
 
-class Drop(NamedTuple):
+@dataclass(frozen=True)
+class Drop:
     """How much worse the second model is: positive where it is worse, whichever way the metric points.
 
     ``broken`` and ``fixed`` count samples that only the first, or only the second, gets right; None for
-    metrics that know no right and wrong.
+    metrics that know no right and wrong, whose ``resamples`` say how certain the value is.
     """
 
     value: float
     ci95: Interval
+    n: int
     broken: int | None = None
     fixed: int | None = None
+    resamples: Bootstrap | None = None
+
+    def p_values(self, limit: float) -> PValues:
+        """Test the true drop against a limit: exactly where samples are right or wrong, else by BCa."""
+        if self.broken is not None and self.fixed is not None:
+            return paired_p_values(self.broken, self.fixed, self.n, limit)
+        if self.resamples is None or not len(self.resamples.resamples):
+            # Infinitely worse, as a finite SNR is after an infinite one; or no better and no worse.
+            within = 0.0 if self.value > limit else 1.0
+            return PValues(1.0 - within, within)
+        if self.n < _FEWEST_RESAMPLED:
+            return PValues(1.0, 1.0)
+        below = self.resamples.confidence_below(limit)
+        return PValues(1 - below, below)
+
+    def samples_needed(self, limit: float, *, alpha: float, power: float) -> int | None:
+        """How many samples tell a drop of nothing from the limit; None where no number would.
+
+        The discordance, or the spread, is that of these samples.
+        """
+        if limit == 0:
+            return None
+        if self.broken is not None and self.fixed is not None:
+            # One pair more than was seen: no discordant pair among few does not mean that there are none.
+            seen = (self.broken + self.fixed + 1) / (self.n + 1)
+            return samples_needed(seen, 0.0, limit, alpha=alpha, power_wanted=power)
+        if self.resamples is None or not self.resamples.standard_error > 0:
+            return None
+        quantiles = NormalDist().inv_cdf(1 - alpha) + NormalDist().inv_cdf(power)
+        return math.ceil(self.n * (quantiles * self.resamples.standard_error / limit) ** 2)
 
 
 class Metric(Protocol):
@@ -214,7 +254,7 @@ def proportion_drop(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Drop
     """The drop of a share on the same samples, with Tango's interval."""
     broken, fixed = int((before & ~after).sum()), int((~before & after).sum())
     n = len(before)
-    return Drop((broken - fixed) / n, paired_difference_interval(broken, fixed, n), broken, fixed)
+    return Drop((broken - fixed) / n, paired_difference_interval(broken, fixed, n), n, broken, fixed)
 
 
 def errors(answers: Answers) -> Vector:
@@ -251,5 +291,15 @@ def mean_summary(rows: Rows) -> Summary:
 
 def mean_rise(before: Rows, after: Rows) -> Drop:
     """How much a mean error rose on the same samples."""
-    rise = after[:, 0] - before[:, 0]
-    return Drop(float(rise.mean()), bootstrap_interval(rise, np.mean))
+    return resampled_drop(after[:, 0] - before[:, 0], np.mean)
+
+
+def resampled_drop(rows: Rows, lost: Callable[[Rows], Any]) -> Drop:
+    """A drop with its BCa interval, whole samples being drawn.
+
+    Args:
+        rows: What both models made of each sample, shape (n, ...).
+        lost: The drop over rows of this kind.
+    """
+    resamples = bootstrap(rows, lost)
+    return Drop(resamples.estimate, resamples.interval(), len(rows), resamples=resamples)

@@ -4,12 +4,14 @@ The score is the only column; of two columns, how far the second is above the fi
 whose output has its input's shape, the mean absolute reconstruction error.
 """
 
+import math
+
 import numpy as np
 
 from edgekit.errors import DataError
 from edgekit.findings import Finding
-from edgekit.metrics import Answers, Context, Drop, Rows, Summary, class_labels
-from edgekit.statistics import RocArea, Vector, roc_area, roc_area_difference_interval, roc_area_interval
+from edgekit.metrics import Answers, Context, Drop, Rows, Summary, class_labels, resampled_drop
+from edgekit.statistics import RocArea, Vector, roc_area, roc_area_interval
 
 NEEDS = "labels"
 UNIT = "fraction"
@@ -36,9 +38,22 @@ def summarize(rows: Rows, context: Context) -> Summary:  # noqa: ARG001 - every 
 
 
 def drop(before: Rows, after: Rows) -> Drop:
-    """The drop of the area with DeLong's interval for the same samples."""
-    first, second = _roc(before), _roc(after)
-    return Drop(first.area - second.area, roc_area_difference_interval(first, second))
+    """The drop of the area, samples being drawn in pairs.
+
+    Raises:
+        DataError: The samples are all of one class.
+    """
+    _roc(before)
+    return resampled_drop(np.hstack([before, after[:, 1:]]), _lost)
+
+
+def _lost(rows: Rows) -> float:
+    """Over rows of label, score before, score after; NaN where a resample has one class alone."""
+    positive = rows[:, 0] == 1
+    if positive.all() or not positive.any():
+        return math.nan
+    first, second = (roc_area(_finite(rows[:, column]), positive).area for column in (1, 2))
+    return first - second
 
 
 def _roc(rows: Rows) -> RocArea:
@@ -47,7 +62,12 @@ def _roc(rows: Rows) -> RocArea:
         raise DataError(
             "EK422", "All samples have the same label, so there is no ROC curve.", "Add the other class."
         )
-    return roc_area(np.nan_to_num(rows[:, 1], nan=-np.inf, posinf=np.inf, neginf=-np.inf), positive)
+    return roc_area(_finite(rows[:, 1]), positive)
+
+
+def _finite(scores: Vector) -> Vector:
+    """Scores that can be ranked: NaN below all others."""
+    return np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
 
 
 def _scores(answers: Answers) -> Vector:

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from edgekit.errors import DataError
-from edgekit.metrics import Answers, Context, Drop, Rows, Summary, reference_outputs
+from edgekit.metrics import Answers, Context, Drop, Rows, Summary, reference_outputs, resampled_drop
 from edgekit.statistics import bootstrap_interval
 
 NEEDS = "reference"
@@ -60,8 +60,7 @@ def drop(before: Rows, after: Rows) -> Drop:
         first, second = _worst(rows[:, :width]), _worst(rows[:, width:])
         return 0.0 if first == second else first - second  # infinite ones too
 
-    both = np.hstack([before, after])
-    return Drop(lost(both), bootstrap_interval(both, lost))
+    return resampled_drop(np.hstack([before, after]), lost)
 
 
 def _worst(rows: Rows) -> float:
