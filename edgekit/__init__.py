@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Artifact": "edgekit.artifact",
+    "Baseline": "edgekit.baseline",
+    "Budget": "edgekit.budget",
     "Dataset": "edgekit.data",
     "EdgekitError": "edgekit.errors",
     "Finding": "edgekit.findings",
@@ -18,18 +20,23 @@ _HOME = {
     "TensorSpec": "edgekit.artifact",
     "before_and_after": "edgekit.workflows.before_after",
     "benchmark": "edgekit.verbs.benchmark",
+    "check": "edgekit.workflows.check",
+    "create_baseline": "edgekit.workflows.baseline",
     "doctor": "edgekit.verbs.doctor",
     "evaluate": "edgekit.verbs.evaluate",
     "explain": "edgekit.findings",
     "inspect": "edgekit.verbs.inspect",
     "open_artifact": "edgekit.formats",
     "open_dataset": "edgekit.data",
+    "promote": "edgekit.workflows.baseline",
     "quantize": "edgekit.verbs.quantize",
     "schema": "edgekit.verbs.schema",
 }
 
 __all__ = [
     "Artifact",
+    "Baseline",
+    "Budget",
     "Dataset",
     "EdgekitError",
     "Finding",
@@ -39,18 +46,23 @@ __all__ = [
     "__version__",
     "before_and_after",
     "benchmark",
+    "check",
+    "create_baseline",
     "doctor",
     "evaluate",
     "explain",
     "inspect",
     "open_artifact",
     "open_dataset",
+    "promote",
     "quantize",
     "schema",
 ]
 
 if TYPE_CHECKING:
     from edgekit.artifact import Artifact, Format, TensorSpec
+    from edgekit.baseline import Baseline
+    from edgekit.budget import Budget
     from edgekit.data import Dataset, open_dataset
     from edgekit.errors import EdgekitError
     from edgekit.findings import Finding, explain
@@ -62,7 +74,9 @@ if TYPE_CHECKING:
     from edgekit.verbs.inspect import inspect
     from edgekit.verbs.quantize import quantize
     from edgekit.verbs.schema import schema
+    from edgekit.workflows.baseline import create_baseline, promote
     from edgekit.workflows.before_after import before_and_after
+    from edgekit.workflows.check import check
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from edgekit import files
 from edgekit.errors import DataError
 from edgekit.measurement import Record
@@ -97,7 +99,7 @@ class Baseline:
                 "label_digests": None if labels is None else pack(labels),
                 "rows": pack(self.rows),
             },
-            "benchmark": None if self.benchmark is None else self.benchmark.describe(),
+            "benchmark": None if self.benchmark is None else _packed(self.benchmark),
         }
         files.write_bytes(path, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
 
@@ -120,9 +122,7 @@ class Baseline:
                 rows=unpack(samples["rows"]),
                 class_names=tuple(document["class_names"]),
                 history=tuple(document["history"]),
-                benchmark=None
-                if document["benchmark"] is None
-                else Record.from_document(document["benchmark"], path),
+                benchmark=None if document["benchmark"] is None else _unpacked(document["benchmark"], path),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise _no_baseline(path) from error
@@ -143,6 +143,16 @@ _PLAIN = (
     "created", "edgekit_version", "model", "data", "preprocess", "metric", "unit", "runtime", "device",
     "reference", "lineage", "versions", "checked",
 )  # fmt: skip
+
+
+def _packed(record: Record) -> dict[str, Any]:
+    """Thousands of latencies, a number to a line, would be most of the file."""
+    text = json.dumps(record.describe(), allow_nan=False)
+    return pack(np.frombuffer(text.encode(), np.uint8))
+
+
+def _unpacked(document: Any, path: Path) -> Record:
+    return Record.from_document(json.loads(unpack(document).tobytes()), path)
 
 
 def _number(value: float) -> float | str:

@@ -9,6 +9,8 @@ import edgekit
 
 _PUBLIC = [
     "Artifact",
+    "Baseline",
+    "Budget",
     "Dataset",
     "EdgekitError",
     "Finding",
@@ -18,12 +20,15 @@ _PUBLIC = [
     "__version__",
     "before_and_after",
     "benchmark",
+    "check",
+    "create_baseline",
     "doctor",
     "evaluate",
     "explain",
     "inspect",
     "open_artifact",
     "open_dataset",
+    "promote",
     "quantize",
     "schema",
 ]

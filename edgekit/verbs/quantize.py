@@ -1,12 +1,10 @@
 """Quantize a model, and prove that it is still good."""
 
 import json
-import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from edgekit.pipeline import Produced, Settings, run
 from edgekit.plan import Plan, plan_quantization
 from edgekit.readback import ReadBack, Reference, read_back
 from edgekit.recipe import Mode, Recipe
+from edgekit.versions import installed_versions
 
 Progress = Callable[[int, int], None]
 
@@ -288,32 +287,8 @@ def _lineage(
         recipe=settings.recipe.name,
         engine=produced.engine,
         seed=seed,
-        versions=_versions(),
+        versions=installed_versions(),
         calibration=samples.source,
         preprocessing=samples.preprocessing,
         options={"io": settings.io, "batch": settings.batch, "recipe": settings.recipe.describe()},
     )
-
-
-def _versions() -> Mapping[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-_PACKAGES = (
-    "edgekit",
-    "numpy",
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "onnx",
-    "onnxruntime",
-    "tensorflow",
-    "keras",
-    "tf-keras",
-    "tf2onnx",
-)
