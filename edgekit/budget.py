@@ -70,7 +70,15 @@ class Budget:
         return cls(**document)
 
     def merged(self, **options: Any) -> Self:
-        """This budget with the options that were given in the place of its own values."""
+        """This budget with the options that were given in the place of its own values.
+
+        Raises:
+            UsageError: There is no limit of such a name, or a value makes no sense.
+        """
+        known = [item.name for item in fields(self)]
+        for name in options:
+            if name not in known:
+                raise unknown("limit", name, known)
         given = {name: value for name, value in options.items() if value is not None}
         return type(self)(**(asdict(self) | given))
 

@@ -75,7 +75,7 @@ def gather(
     except ModelError as error:
         return LatencyEvidence(reason=error.message)
     first, again, measured = run.models
-    floor = _floor(again.latency, first.latency)
+    floor = floor_of(again.latency, first.latency)
     found = LatencyEvidence(
         measured,
         noise_floor=floor,
@@ -88,7 +88,7 @@ def gather(
         return _against_stored(found, measured, baseline, run)
     return replace(
         found,
-        ratio=_interleaved_ratio(measured.latency, first.latency, again.latency),
+        ratio=interleaved_ratio(measured.latency, first.latency, again.latency),
         how=f"measured in turn with {at_hand.name}",
         baseline_median_ms=first.latency.median / 1e6,
         baseline_facts=first.opened,
@@ -148,7 +148,7 @@ def _disturbance(measured: ModelBenchmark) -> str:
     return f"The machine was {noise.verdict.value}: {noise.reason}" if noise.verdict in _UNSTEADY else ""
 
 
-def _floor(again: Measurement, first: Measurement) -> float:
+def floor_of(again: Measurement, first: Measurement) -> float:
     """How far two processes with the same model are apart: the further end of the interval of their ratio."""
     ratios = np.log(again.block_medians / first.block_medians)
     if len(ratios) < _FEWEST_ROUNDS:
@@ -156,7 +156,7 @@ def _floor(again: Measurement, first: Measurement) -> float:
     return math.exp(max(abs(end) for end in bootstrap(ratios, np.median).interval()))
 
 
-def _interleaved_ratio(candidate: Measurement, first: Measurement, again: Measurement) -> Bootstrap:
+def interleaved_ratio(candidate: Measurement, first: Measurement, again: Measurement) -> Bootstrap:
     """Of the candidate's to the mean logarithm of both runs of the baseline, each block beside its neighbours."""
     beside = (np.log(first.block_medians) + np.log(again.block_medians)) / 2
     return bootstrap(np.log(candidate.block_medians) - beside, np.median)

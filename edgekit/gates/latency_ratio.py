@@ -18,9 +18,8 @@ def decide(trial: Trial, limit: float) -> Gate:
     """
     evidence = trial.latency or LatencyEvidence()
     ratios = evidence.ratio
-    if ratios is None or evidence.disturbance:
-        reason = evidence.reason or evidence.disturbance
-        return Gate("latency_ratio", Verdict.INCONCLUSIVE, limit, "ratio", reason)
+    if ratios is None:
+        return Gate("latency_ratio", Verdict.INCONCLUSIVE, limit, "ratio", evidence.reason)
     floor = evidence.noise_floor
     p_values = PValues(
         beyond=1 - ratios.confidence_below(math.log(limit / floor)),
