@@ -2,7 +2,6 @@ import base64
 import json
 import zlib
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +10,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from edgekit.packed_array import pack, unpack
 
 
-@given(arrays(st.sampled_from(["<f8", "<f4", "<i8", "|u1"]), array_shapes(min_side=0, max_dims=3, max_side=6)))
+@given(
+    arrays(st.sampled_from(["<f8", "<f4", "<i8", "|u1"]), array_shapes(min_side=0, max_dims=3, max_side=6))
+)
 def test_arrays_come_back_as_they_were(array):
     found = unpack(json.loads(json.dumps(pack(array))))
     assert found.dtype == array.dtype
@@ -44,5 +45,5 @@ def test_a_bomb_is_not_unpacked():
     ],
 )
 def test_what_is_no_packed_array_is_refused(document):
-    with pytest.raises(ValueError, match="packed array|base64|padding|characters"):
+    with pytest.raises(ValueError, match=r"packed array|base64|padding|characters"):
         unpack(document)
