@@ -1,5 +1,6 @@
 """The nouns about model files: what a file is, what goes in and out of it, and what made it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -91,6 +92,15 @@ class Lineage:
 def lineage_path(path: Path) -> Path:
     """Where the lineage of ``model.tflite`` lies: ``model.tflite.json``."""
     return path.with_name(path.name + ".json")
+
+
+def read_lineage(path: Path) -> dict[str, Any] | None:
+    """The lineage beside an artifact as a JSON document, None where there is none that can be read."""
+    try:
+        document = json.loads(lineage_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def align(values_for: tuple[TensorSpec, ...], wanted: tuple[TensorSpec, ...]) -> dict[str, str]:

@@ -65,7 +65,7 @@ def _table(models: "Sequence[Mapping[str, Any]]") -> "Table":
 
 
 def _cells(model: "Mapping[str, Any]") -> list[str]:
-    from edgekit.demo_page import milliseconds
+    from edgekit.pages import milliseconds
 
     judged, latency, ratio = model["evaluation"], model["latency_ms"], model["ratio"]
     cells = [

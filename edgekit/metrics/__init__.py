@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,6 +129,19 @@ class Metric(Protocol):
 
     def drop(self, before: Rows, after: Rows) -> Drop:
         """Compare two models on the same samples."""
+
+
+@runtime_checkable
+class RightOrWrong(Metric, Protocol):
+    """What those files offer besides whose metric is right or wrong for each sample.
+
+    ``COLUMNS`` names what stands in a row: "label" first, then "predicted" or "rank".
+    """
+
+    COLUMNS: tuple[str, ...]
+
+    def correct(self, rows: Rows) -> NDArray[np.bool_]:
+        """Whether each sample was answered rightly, shape (n,)."""
 
 
 def class_scores(outputs: Mapping[str, Array]) -> Array:

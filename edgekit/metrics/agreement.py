@@ -20,6 +20,7 @@ from edgekit.metrics import (
 NEEDS = "reference"
 UNIT = "fraction"
 HIGHER_IS_BETTER = True
+COLUMNS = ("label", "predicted", "tied")
 
 
 def measure(answers: Answers) -> Rows:
@@ -31,15 +32,16 @@ def measure(answers: Answers) -> Rows:
 
 def summarize(rows: Rows, context: Context) -> Summary:  # noqa: ARG001 - every metric's signature
     """The share of equal answers with Wilson's interval."""
-    value, interval = proportion(_equal(rows))
+    value, interval = proportion(correct(rows))
     return Summary(value, interval, findings=tie_findings(rows[:, 2], rows[:, 1] < 0))
 
 
 def drop(before: Rows, after: Rows) -> Drop:
     """The drop of agreement with the same reference."""
-    return proportion_drop(_equal(before), _equal(after))
+    return proportion_drop(correct(before), correct(after))
 
 
-def _equal(rows: Rows) -> NDArray[np.bool_]:
+def correct(rows: Rows) -> NDArray[np.bool_]:
+    """Whether both models chose the same class, shape (n,)."""
     equal: NDArray[np.bool_] = (rows[:, 0] == rows[:, 1]) & (rows[:, 1] >= 0)
     return equal

@@ -20,6 +20,7 @@ from edgekit.metrics import (
 NEEDS = "labels"
 UNIT = "fraction"
 HIGHER_IS_BETTER = True
+COLUMNS = ("label", "predicted", "tied")
 
 
 def measure(answers: Answers) -> Rows:
@@ -31,8 +32,8 @@ def measure(answers: Answers) -> Rows:
 
 def summarize(rows: Rows, context: Context) -> Summary:
     """Accuracy with Wilson's interval, the same for each class, and the confusion matrix."""
-    correct = _correct(rows)
-    value, interval = proportion(correct)
+    right = correct(rows)
+    value, interval = proportion(right)
     labels, predicted = rows[:, 0].astype(int), rows[:, 1].astype(int)
     count = max(int(rows[:, :2].max()) + 1, len(context.class_names))
     confusion = np.zeros((count, count), np.int64)
@@ -40,7 +41,7 @@ def summarize(rows: Rows, context: Context) -> Summary:
     np.add.at(confusion, (labels[known], predicted[known]), 1)
     per_class = []
     for number in np.unique(labels):
-        share, ends = proportion(correct[labels == number])
+        share, ends = proportion(right[labels == number])
         name = context.class_names[number] if number < len(context.class_names) else str(number)
         per_class.append(
             {
@@ -56,8 +57,9 @@ def summarize(rows: Rows, context: Context) -> Summary:
 
 def drop(before: Rows, after: Rows) -> Drop:
     """The drop of accuracy."""
-    return proportion_drop(_correct(before), _correct(after))
+    return proportion_drop(correct(before), correct(after))
 
 
-def _correct(rows: Rows) -> NDArray[np.bool_]:
+def correct(rows: Rows) -> NDArray[np.bool_]:
+    """Whether each sample's predicted class is its label, shape (n,)."""
     return np.equal(rows[:, 0], rows[:, 1])

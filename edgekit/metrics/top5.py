@@ -20,6 +20,7 @@ from edgekit.metrics import (
 NEEDS = "labels"
 UNIT = "fraction"
 HIGHER_IS_BETTER = True
+COLUMNS = ("label", "rank", "tied")
 _PLACES = 5
 
 
@@ -48,15 +49,16 @@ def measure(answers: Answers) -> Rows:
 
 def summarize(rows: Rows, context: Context) -> Summary:  # noqa: ARG001 - every metric's signature
     """Accuracy with Wilson's interval."""
-    value, interval = proportion(_correct(rows))
+    value, interval = proportion(correct(rows))
     return Summary(value, interval, findings=tie_findings(rows[:, 2], rows[:, 1] < 0))
 
 
 def drop(before: Rows, after: Rows) -> Drop:
     """The drop of accuracy."""
-    return proportion_drop(_correct(before), _correct(after))
+    return proportion_drop(correct(before), correct(after))
 
 
-def _correct(rows: Rows) -> NDArray[np.bool_]:
-    correct: NDArray[np.bool_] = (rows[:, 1] >= 0) & (rows[:, 1] < _PLACES)
-    return correct
+def correct(rows: Rows) -> NDArray[np.bool_]:
+    """Whether each sample's label is among the five, shape (n,)."""
+    within: NDArray[np.bool_] = (rows[:, 1] >= 0) & (rows[:, 1] < _PLACES)
+    return within

@@ -1,6 +1,5 @@
 """Baselines: made from a model and data, and replaced by a candidate that was checked."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,7 +8,7 @@ from typing import Any
 
 import edgekit
 from edgekit import files
-from edgekit.artifact import Artifact, lineage_path
+from edgekit.artifact import Artifact, read_lineage
 from edgekit.baseline import Baseline, digest_of
 from edgekit.errors import InternalError, ModelError, UsageError
 from edgekit.findings import Finding, Level
@@ -120,7 +119,7 @@ def from_evaluation(
         rows=evaluation.rows,
         class_names=tuple(str(item["name"]) for item in evaluation.per_class if "name" in item),
         reference=None if other is None else {"path": str(other.path), "sha256": other.sha256},
-        lineage=_lineage(artifact),
+        lineage=read_lineage(artifact.path),
         versions=installed_versions(),
         benchmark=benchmark,
     )
@@ -185,12 +184,3 @@ def _measured(artifact: Artifact, max_seconds: float | None) -> tuple[Record | N
         text = f"The baseline has no latencies: {error.message}"
         return None, (Finding("EK480", text, error.hint, Level.NOTE),)
     return found.record(), found.findings
-
-
-def _lineage(artifact: Artifact) -> dict[str, Any] | None:
-    path = lineage_path(artifact.path)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None

@@ -16,7 +16,7 @@ from typing import Any
 from edgekit import files
 from edgekit.artifact import Artifact, lineage_path
 from edgekit.catalog import data_folder
-from edgekit.demo_page import page
+from edgekit.pages.demo import page
 from edgekit.errors import DependencyError, OutputError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact

@@ -1,0 +1,66 @@
+"""The report: one page with a section for each saved run, for browsers, phones and paper."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgekit.findings import CATALOG
+from edgekit.pages import drop_in, environment, policy, template_text, value_in
+from edgekit.pages.comparison import view
+from edgekit.pages.document import Block, blocks
+
+
+@dataclass(frozen=True)
+class Section:
+    """A saved run to be shown: ``document`` holds what was found, with its findings.
+
+    ``latencies_ns`` are all latencies by the number of the model.
+    """
+
+    title: str
+    kind: str  # "comparison", or the name of a command
+    document: Mapping[str, Any]
+    latencies_ns: Mapping[int, Sequence[float]] = field(default_factory=dict)
+
+
+def page(sections: Sequence[Section], title: str) -> str:
+    """The page as HTML.
+
+    Args:
+        sections: At least one.
+        title: The page's heading.
+    """
+    style, script = template_text("style.css"), template_text("page.js")
+    made = environment()
+    made.filters |= {"value_in": value_in, "drop_in": drop_in}
+    rendered: str = made.get_template("report.html").render(
+        title=title,
+        sections=[_prepared(number, section) for number, section in enumerate(sections, 1)],
+        style=style,
+        script=script,
+        policy=policy(style, script),
+    )
+    return rendered
+
+
+def _prepared(number: int, section: Section) -> dict[str, Any]:
+    document = section.document
+    is_comparison = section.kind == "comparison"
+    found: list[Block] = [] if is_comparison else list(blocks(document["result"]))
+    return {
+        "id": f"run-{number}",
+        "title": section.title,
+        "kind": section.kind,
+        "document": document,
+        "result": document["result"],
+        "view": view(document["result"], section.latencies_ns) if is_comparison else None,
+        "blocks": found,
+        "findings": [_explained(finding) for finding in document["findings"]],
+    }
+
+
+def _explained(finding: Mapping[str, Any]) -> dict[str, Any]:
+    """A finding with what the catalogue says about its code; a newer edgekit may know more codes."""
+    entry = CATALOG.get(finding["code"])
+    known = {"title": entry.title, "advice": entry.advice} if entry else {"title": "", "advice": ""}
+    return {**finding, **known}
