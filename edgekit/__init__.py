@@ -21,6 +21,7 @@ _HOME = {
     "before_and_after": "edgekit.workflows.before_after",
     "benchmark": "edgekit.verbs.benchmark",
     "check": "edgekit.workflows.check",
+    "compare": "edgekit.workflows.compare",
     "create_baseline": "edgekit.workflows.baseline",
     "doctor": "edgekit.verbs.doctor",
     "evaluate": "edgekit.verbs.evaluate",
@@ -30,6 +31,7 @@ _HOME = {
     "open_dataset": "edgekit.data",
     "promote": "edgekit.workflows.baseline",
     "quantize": "edgekit.verbs.quantize",
+    "report": "edgekit.workflows.report",
     "schema": "edgekit.verbs.schema",
 }
 
@@ -47,6 +49,7 @@ __all__ = [
     "before_and_after",
     "benchmark",
     "check",
+    "compare",
     "create_baseline",
     "doctor",
     "evaluate",
@@ -56,6 +59,7 @@ __all__ = [
     "open_dataset",
     "promote",
     "quantize",
+    "report",
     "schema",
 ]
 
@@ -77,6 +81,8 @@ if TYPE_CHECKING:
     from edgekit.workflows.baseline import create_baseline, promote
     from edgekit.workflows.before_after import before_and_after
     from edgekit.workflows.check import check
+    from edgekit.workflows.compare import compare
+    from edgekit.workflows.report import report
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ _PUBLIC = [
     "before_and_after",
     "benchmark",
     "check",
+    "compare",
     "create_baseline",
     "doctor",
     "evaluate",
@@ -30,6 +31,7 @@ _PUBLIC = [
     "open_dataset",
     "promote",
     "quantize",
+    "report",
     "schema",
 ]
 
