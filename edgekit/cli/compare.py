@@ -10,6 +10,8 @@ from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import RenderableType
     from rich.table import Table
 
@@ -21,6 +23,7 @@ Examples:
   edgekit compare float.tflite int8.tflite --data test.npz --save run.json --no-latency
 """
 _SHOWN_CLASSES = 5
+_LEGEND = "* no other model is at least as good in size, latency and {metric}, and better in one"
 
 
 @edgekit_command(epilog=_EPILOG)
@@ -49,7 +52,10 @@ _SHOWN_CLASSES = 5
 @click.option("--no-latency", is_flag=True, help="Do not benchmark the models.")
 @click.option("--seed", default=0, show_default=True, help="For the order of measuring, and intervals.")
 @click.option(
-    "--save", type=click.Path(path_type=Path), metavar="FILE", help="Write all of it as JSON, for `edgekit report`."
+    "--save",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write all of it as JSON, for `edgekit report`.",
 )
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page that shows it.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
@@ -90,7 +96,7 @@ def command(
     written = [f"\nThe same for a browser: {html}"] if html else []
     return Outcome(
         result,
-        view=[_table(result), *_classes(result), *written],
+        view=[_table(result), _LEGEND.format(**result), *_classes(result), *written],
         findings=findings,
         next_steps=[command_line("report", save, "--html", "report.html")] if save and not html else (),
     )
@@ -115,23 +121,24 @@ def _table(result: Mapping[str, Any]) -> "Table":
     table.add_column("model", overflow="fold")
     difference = "points" if unit == "fraction" else unit
     value = f"{result['metric']}\nn = {result['n']:,}"
-    for heading in ("kB", "gzip", value, f"drop\n{difference}", "broken", "fixed", "median\nms", "times"):
+    for heading in ("kB", "gzip", value, f"drop\n{difference}", "broken\nfixed", "median\nms", "times"):
         table.add_column(heading, justify="right")
-    table.add_column("Pareto")
     for model in result["models"]:
         drop, speed, ratio = model["drop"] or {}, model["benchmark"], model["ratio"]
         latency = speed["latency_ms"] if speed else {}
         table.add_row(
-            model["name"],
+            f"{model['name']} *" if model["pareto"] else model["name"],
             f"{model['artifact']['size_bytes'] / 1000:,.1f}",
             f"{model['artifact']['gzip_bytes'] / 1000:,.1f}",
             _under(model["evaluation"]["value"], model["evaluation"]["ci95"], lambda v: value_in(v, unit)),
             _under(drop.get("drop"), drop.get("drop_ci95"), lambda v: drop_in(v, unit)),
-            _count(drop.get("broken")),
-            _count(drop.get("fixed")),
+            "-" if drop.get("broken") is None else f"{drop['broken']:,}\n{drop['fixed']:,}",
             _under(latency.get("median"), latency.get("ci95_median"), milliseconds),
-            _under(ratio["median_ratio"], ratio["ci95"], lambda v: f"{v:.2f}") if ratio else "1" if speed else "-",
-            "*" if model["pareto"] else "",
+            _under(ratio["median_ratio"], ratio["ci95"], lambda v: f"{v:.2f}")
+            if ratio
+            else "1"
+            if speed
+            else "-",
         )
     return table
 
@@ -164,11 +171,9 @@ def _classes(result: Mapping[str, Any]) -> "list[RenderableType]":
     return ["", table]
 
 
-def _count(number: int | None) -> str:
-    return "-" if number is None else f"{number:,}"
-
-
-def _under(value: float | None, interval: Sequence[float | None] | None, shown: Any) -> str:
+def _under(
+    value: float | None, interval: Sequence[float | None] | None, shown: "Callable[[Any], str]"
+) -> str:
     """A number with its interval on the line below."""
     if value is None:
         return "-"

@@ -106,7 +106,11 @@ def unique_names(paths: Sequence[str]) -> list[str]:
     for own in parts:
         others = [other for other in parts if other != own]
         length = next(
-            (count for count in range(1, len(own)) if all(other[-count:] != own[-count:] for other in others)),
+            (
+                count
+                for count in range(1, len(own))
+                if all(other[-count:] != own[-count:] for other in others)
+            ),
             len(own),
         )
         name = "/".join(own[-length:])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekit.pages import drop_in, figures, series, value_in
+from edgekit.pages.document import text
 
 Model = Mapping[str, Any]
 
@@ -68,8 +69,30 @@ def view(result: Mapping[str, Any], latencies_ns: Mapping[int, Sequence[float]])
         ],
         "measured": [model for model in models if model["benchmark"]],
         "series": {model["name"]: series(number) for number, model in enumerate(models)},
+        "lineages": [_lineage(model["lineage"]) for model in models],
         "difference": "points" if unit == "fraction" else unit or "difference",
     }
+
+
+def _lineage(lineage: Mapping[str, Any] | None) -> str:
+    """What made a model, as far as the file beside it tells, which may be of anybody's making."""
+    if not lineage:
+        return "No lineage lies beside it."
+    source, digest = text(lineage.get("source_path")), text(lineage.get("source_sha256"))[:16]
+    said = (
+        f"Made from {source} ({digest}) by {text(lineage.get('recipe'))} with {text(lineage.get('engine'))}, "
+    )
+    said += f"seed {text(lineage.get('seed'))}"
+    calibration, contract = lineage.get("calibration"), lineage.get("preprocessing")
+    if isinstance(calibration, Mapping):
+        data, used = text(calibration.get("data")), text(calibration.get("sha256"))[:16]
+        said += f", calibrated on {text(calibration.get('count'))} samples of {data} ({used})"
+    if isinstance(contract, Mapping):
+        said += f", samples under the contract {text(contract.get('name'))}"
+    versions = lineage.get("versions")
+    if isinstance(versions, Mapping):
+        said += ". " + ", ".join(f"{text(name)} {text(version)}" for name, version in versions.items())
+    return f"{said}."
 
 
 def _sentence(result: Mapping[str, Any], first: Model, other: Model) -> str:
@@ -93,14 +116,16 @@ def _times_smaller(first: Model, other: Model) -> str:
 def _accuracy(result: Mapping[str, Any], first: Model, other: Model) -> str:
     unit, drop = result["unit"], other["drop"]
     values = [value_in(model["evaluation"]["value"], unit) for model in (first, other)]
-    text = f"Its {result['metric']} is {values[1]} against {values[0]}"
+    said = f"Its {result['metric']} is {values[1]} against {values[0]}"
     if drop["drop"] is None or None in drop["drop_ci95"]:
-        return f"{text}."
+        return f"{said}."
     low, high = drop["drop_ci95"]
     words = " points" if unit == "fraction" else f" {unit}" if unit else ""
-    text += f": a drop of {drop_in(drop['drop'], unit)}{words} ({drop_in(low, unit)} to {drop_in(high, unit)})"
+    said += (
+        f": a drop of {drop_in(drop['drop'], unit)}{words} ({drop_in(low, unit)} to {drop_in(high, unit)})"
+    )
     if low <= 0 <= high:
-        text += f", which {result['n']:,} samples cannot tell from none"
+        said += f", which {result['n']:,} samples cannot tell from none"
     if drop["broken"] is not None:
-        text += f"; {drop['broken']:,} samples broke and {drop['fixed']:,} were fixed"
-    return f"{text}."
+        said += f"; {drop['broken']:,} samples broke and {drop['fixed']:,} were fixed"
+    return f"{said}."

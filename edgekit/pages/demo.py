@@ -41,7 +41,9 @@ def page(document: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> 
 
 
 def _by_size(models: Sequence[Mapping[str, Any]]) -> Panel:
-    data = [_datum(number, model, model["artifact"]["size_bytes"] / 1000) for number, model in enumerate(models)]
+    data = [
+        _datum(number, model, model["artifact"]["size_bytes"] / 1000) for number, model in enumerate(models)
+    ]
     return scatter(data, "size, kB", "top-1", _tick)
 
 

@@ -15,7 +15,8 @@ SHOWN_CLASSES = 20
 _SHOWN_LAYERS = 20
 _CURVE_POINTS = 200
 _MOST_HEAT = 30
-_CELL, _HEAT_LABEL = 26, 110
+_CELL = 26
+_HEAT_CHARACTER, _HEAT_NAME = 7.4, 14
 
 
 def by_size(models: Sequence[Model], metric: str, unit: str) -> Panel | None:
@@ -100,7 +101,11 @@ def class_bars(model: Model, number: int, unit: str) -> Bars | None:
         )
         for item in worst
     ]
-    return bars(f"drop per class of {model['name']}, points", data, lambda v: drop_in(v, unit))
+    return bars(f"drop per class of {model['name']}, points", data, _points_tick)
+
+
+def _points_tick(share: float) -> str:
+    return f"{100 * share:+g}".replace("-", "\N{MINUS SIGN}") if share else "0"
 
 
 def layer_bars(model: Model, number: int) -> Bars | None:
@@ -142,10 +147,8 @@ class HeatMap:
     cells: tuple[Cell, ...]
     rows: tuple[tuple[int, str], ...]
     columns: tuple[tuple[int, str], ...]
-    width: int
-    height: int
-    left: int
-    top: int
+    margin: int
+    extent: int
     side: int
 
 
@@ -156,7 +159,13 @@ def heat_map(first: Model, other: Model, class_names: Sequence[str]) -> HeatMap 
         return None
     change = np.array(after) - np.array(before)
     highest = int(np.abs(change).max()) or 1
+    side = len(before) * _CELL
     names = [class_names[i] if i < len(class_names) else str(i) for i in range(len(before))]
+    names = [
+        name if len(name) <= _HEAT_NAME else f"{name[: _HEAT_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+        for name in names
+    ]
+    margin = round(16 + _HEAT_CHARACTER * max(map(len, names)))
     cells = []
     for label, predicted in zip(*change.nonzero(), strict=True):
         more = int(change[label, predicted])
@@ -167,15 +176,14 @@ def heat_map(first: Model, other: Model, class_names: Sequence[str]) -> HeatMap 
         )
         cells.append(
             Cell(
-                _HEAT_LABEL + int(predicted) * _CELL,
-                _HEAT_LABEL + int(label) * _CELL,
+                margin + int(predicted) * _CELL,
+                margin + int(label) * _CELL,
                 f"{more:+d}".replace("-", "\N{MINUS SIGN}"),
                 "better" if better else "worse",
                 round(0.15 + 0.65 * abs(more) / highest, 2),
                 note,
             )
         )
-    side = _HEAT_LABEL + len(before) * _CELL
-    places = tuple((_HEAT_LABEL + i * _CELL + _CELL // 2, name[:14]) for i, name in enumerate(names))
+    places = tuple((margin + i * _CELL + _CELL // 2, name) for i, name in enumerate(names))
     title = f"change of confusions, {other['name']} against {first['name']}"
-    return HeatMap(title, tuple(cells), places, places, side + 4, side + 4, _HEAT_LABEL, _HEAT_LABEL, _CELL)
+    return HeatMap(title, tuple(cells), places, places, margin, side, _CELL)

@@ -35,7 +35,10 @@ def page(sections: Sequence[Section], title: str) -> str:
     made.filters |= {"value_in": value_in, "drop_in": drop_in}
     rendered: str = made.get_template("report.html").render(
         title=title,
-        sections=[_prepared(number, section) for number, section in enumerate(sections, 1)],
+        sections=[
+            {**_prepared(number, section), "alone": len(sections) == 1 and title == section.title}
+            for number, section in enumerate(sections, 1)
+        ],
         style=style,
         script=script,
         policy=policy(style, script),

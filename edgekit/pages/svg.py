@@ -99,7 +99,9 @@ def scatter(
             *mark,
             None if datum.x_interval is None else (x(datum.x_interval[0]), x(datum.x_interval[1])),
             None if datum.y_interval is None else (y(datum.y_interval[0]), y(datum.y_interval[1])),
-            *label,
+            label_x=label[0],
+            label_y=label[1],
+            label_anchor=label[2],
             note=datum.note or datum.name,
             hollow=datum.hollow,
         )
@@ -188,6 +190,7 @@ class BarDatum:
 _BAR_ROW = 22
 _BAR_WIDTH = 520
 _BAR_LABEL = 22
+_BAR_CHARACTER = 7.4
 
 
 def bars(title: str, data: Sequence[BarDatum], tick_text: Callable[[float], str]) -> Bars:
@@ -201,7 +204,7 @@ def bars(title: str, data: Sequence[BarDatum], tick_text: Callable[[float], str]
     ends = [value for datum in data for value in [datum.value, *(datum.interval or [])]]
     ticks = nice_ticks(min(0.0, *ends), max(0.0, *ends))
     longest = min(_BAR_LABEL, max(len(datum.label) for datum in data))
-    left = round(14 + _CHARACTER_WIDTH * longest)
+    left = round(16 + _BAR_CHARACTER * longest)
     right = _BAR_WIDTH - 16 - round(_CHARACTER_WIDTH * max(len(datum.text) for datum in data))
     span = (right - left) / (ticks[-1] - ticks[0])
 

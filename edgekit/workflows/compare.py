@@ -16,7 +16,7 @@ from edgekit.errors import DataError, DependencyError, DeviceError, ModelError, 
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.interleaved import RUNTIMES, BenchmarkOptions
-from edgekit.metrics import Context, Metric, RightOrWrong
+from edgekit.metrics import Metric, RightOrWrong
 from edgekit.pages import unique_names
 from edgekit.pictures import data_url
 from edgekit.tensor import element_count
@@ -260,23 +260,24 @@ def _class_drops(first: Evaluation, other: Evaluation) -> tuple[ClassDrop, ...]:
     found = []
     for label in np.unique(labels).tolist():
         before, after = first.rows[labels == label], other.rows[labels == label]
-        values = [metric.summarize(rows, Context()).value for rows in (before, after)]
-        found.append(
-            ClassDrop(label, names.get(label, str(label)), *values, drop=metric.drop(before, after))
-        )
+        shares = [float(metric.correct(rows).mean()) for rows in (before, after)]
+        name = names.get(label, str(label))
+        found.append(ClassDrop(label, name, shares[0], shares[1], metric.drop(before, after)))
     return tuple(found)
 
 
 def _with_latencies(compared: list[Compared], measured: Benchmark | None) -> list[Compared]:
     if measured is None:
         return compared
-    # In the order in which they were given, the first as baseline: a path given twice is measured twice.
-    benchmarks, ratios = list(measured.models), [None, *measured.ratios]
+    # In the order in which they were given: a path given twice is measured twice.
+    latencies = iter(zip(measured.models, [None, *measured.ratios], strict=True))
     found = []
     for model in compared:
-        if benchmarks and model.artifact.path == benchmarks[0].subject.artifact.path:
-            model = replace(model, benchmark=benchmarks.pop(0), ratio=ratios.pop(0))
-        found.append(model)
+        if model.artifact.format in RUNTIMES.values():
+            own, ratio = next(latencies)
+            found.append(replace(model, benchmark=own, ratio=ratio))
+        else:
+            found.append(model)
     return found
 
 

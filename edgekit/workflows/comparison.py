@@ -272,10 +272,6 @@ def pareto_front(costs: Sequence[tuple[float, ...]]) -> list[bool]:
     [True, True, False, True]
     """
     return [
-        not any(
-            all(a <= b for a, b in zip(other, own, strict=True)) and other != own for other in costs
-        )
+        not any(all(a <= b for a, b in zip(other, own, strict=True)) and other != own for other in costs)
         for own in costs
     ]
-
-

@@ -16,11 +16,11 @@ from typing import Any
 from edgekit import files
 from edgekit.artifact import Artifact, lineage_path
 from edgekit.catalog import data_folder
-from edgekit.pages.demo import page
 from edgekit.errors import DependencyError, OutputError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.interleaved import BenchmarkOptions
+from edgekit.pages.demo import page
 from edgekit.verbs.benchmark import Benchmark, benchmark
 from edgekit.verbs.evaluate import Evaluation, PairedDrop, evaluate, paired
 from edgekit.verbs.quantize import Quantized, quantize

@@ -57,7 +57,9 @@ def report(
     path = Path(html)
     files.check_output(path, overwrite=overwrite)
     if not runs:
-        raise UsageError("EK450", "A report needs at least one saved run.", "edgekit compare --save makes one.")
+        raise UsageError(
+            "EK450", "A report needs at least one saved run.", "edgekit compare --save makes one."
+        )
     sections: list[Section] = [
         as_section(run.saved(), run.title) if isinstance(run, Comparison) else read_run(Path(run))
         for run in runs

@@ -227,5 +227,7 @@ def _no_run(path: Path) -> DataError:
 
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(
-        "EK453", f"{path} is damaged: {why}.", "Copy or save it once more; edgekit compare --save makes it anew."
+        "EK453",
+        f"{path} is damaged: {why}.",
+        "Copy or save it once more; edgekit compare --save makes it anew.",
     )
