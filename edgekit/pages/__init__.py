@@ -4,6 +4,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -106,16 +107,12 @@ def unique_names(paths: Sequence[str]) -> list[str]:
     for own in parts:
         others = [other for other in parts if other != own]
         length = next(
-            (
-                count
-                for count in range(1, len(own))
-                if all(other[-count:] != own[-count:] for other in others)
-            ),
+            (size for size in range(1, len(own)) if all(other[-size:] != own[-size:] for other in others)),
             len(own),
         )
         name = "/".join(own[-length:])
-        taken = sum(other.split(" (")[0] == name for other in found)
-        found.append(f"{name} ({taken + 1})" if taken else name)
+        copies = (f"{name} ({number})" for number in count(2))
+        found.append(next(text for text in chain([name], copies) if text not in found))
     return found
 
 

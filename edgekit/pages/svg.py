@@ -188,7 +188,7 @@ class BarDatum:
 
 
 _BAR_ROW = 22
-_BAR_WIDTH = 520
+_BAR_WIDTH = 430
 _BAR_LABEL = 22
 _BAR_CHARACTER = 7.4
 

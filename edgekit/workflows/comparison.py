@@ -153,13 +153,6 @@ class Comparison:
     findings: tuple[Finding, ...]
     seconds: float
 
-    @property
-    def title(self) -> str:
-        """Which models are compared: ``float.tflite and int8.tflite``."""
-        names = [model.name for model in self.models]
-        others = f"{len(names) - 1} others" if len(names) > 2 else names[1]
-        return f"{names[0]} and {others}"
-
     def describe(self, *, with_pictures: bool = False) -> dict[str, Any]:
         """The comparison as it stands in JSON documents; infinite numbers are null."""
         conditions = None if self.benchmark is None else self.benchmark.describe()["conditions"]

@@ -61,8 +61,7 @@ def report(
             "EK450", "A report needs at least one saved run.", "edgekit compare --save makes one."
         )
     sections: list[Section] = [
-        as_section(run.saved(), run.title) if isinstance(run, Comparison) else read_run(Path(run))
-        for run in runs
+        as_section(run.saved()) if isinstance(run, Comparison) else read_run(Path(run)) for run in runs
     ]
     heading = title or (sections[0].title if len(sections) == 1 else "edgekit report")
     # Lone surrogates, which JSON can hold, have no bytes.

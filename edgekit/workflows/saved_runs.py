@@ -38,7 +38,7 @@ def read_run(path: Path) -> Section:
             "Update edgekit.",
         )
     if kind == KIND:
-        return as_section(document, path.name, path)
+        return as_section(document, path)
     if kind == "benchmark":
         return _benchmark(document, path)
     if kind == "baseline":
@@ -47,18 +47,25 @@ def read_run(path: Path) -> Section:
     return _command(document, path)
 
 
-def as_section(document: Mapping[str, Any], title: str, path: Path | None = None) -> Section:
+def as_section(document: Mapping[str, Any], path: Path | None = None) -> Section:
     """A saved comparison as a section, once everything that the page relies on has been checked.
+
+    Args:
+        document: What ``Comparison.saved`` gives, or ``edgekit compare --json`` prints.
+        path: Where it was found.
 
     Raises:
         DataError: It is damaged.
     """
-    where = path or Path(title)
-    _check({"findings": [], "result": {}, **document}, "compare", where)
+    where = path or Path("the comparison")
+    _check(document, "compare", where)
     result = document["result"]
-    if "models" not in result or not _fits_together(result):
+    if "models" not in result or "dry_run" in result or not _fits_together(result):
         raise _damaged(where, "its parts do not belong together")
-    return Section(title, KIND, document, _latencies(document, where))
+    names = [str(model["name"]) for model in result["models"]]
+    others = names[1] if len(names) == 2 else f"{len(names) - 1} others"
+    title = f"{names[0]} and {others}"
+    return Section(f"{path.name}: {title}" if path else title, KIND, document, _latencies(document, where))
 
 
 def _fits_together(result: Mapping[str, Any]) -> bool:
@@ -139,7 +146,7 @@ def _command(document: Mapping[str, Any], path: Path) -> Section:
         raise _no_run(path) from error
     result = document["result"]
     if command == "compare" and "models" in result and "dry_run" not in result:
-        return as_section(document, path.name, path)
+        return as_section(document, path)
     shown = {**result, "error": document["error"]} if document["status"] == "error" else result
     return _generic(f"{path.name}: edgekit {command}", command, {**document, "result": shown})
 
