@@ -1,6 +1,7 @@
 """The report in a real Chromium: no error, no request, every button works, and the numbers are the document's."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def report(tmp_path_factory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("report")
     source = data_folder("examples") / "digits"
     shutil.copy(source / "model.tflite", folder / "model.tflite")
-    edgekit.quantize(folder / "model.tflite", folder / "float16.tflite", recipe="float16")
+    edgekit.quantize(folder / "model.tflite", folder / "int4.tflite", recipe="weight_only_wi4_afp32")
     edgekit.quantize(
         folder / "model.tflite",
         folder / EVIL,
@@ -47,9 +48,9 @@ def report(tmp_path_factory) -> tuple[Path, dict]:
     with np.load(source / "test.npz") as arrays:
         x, y = arrays["x"], arrays["y"]
     # Noise, so that the quantized models lose some of them.
-    noisy = np.clip(x + np.random.default_rng(0).normal(0, 0.35, x.shape), 0, 1).astype(np.float32)
+    noisy = np.clip(x + np.random.default_rng(0).normal(0, 0.6, x.shape), 0, 1).astype(np.float32)
     np.savez(folder / "test.npz", x=noisy, y=y)
-    models = [folder / "model.tflite", folder / "float16.tflite", folder / EVIL]
+    models = [folder / "model.tflite", folder / "int4.tflite", folder / EVIL]
     found = edgekit.compare(models, folder / "test.npz", max_seconds=0.2)
     found.save(folder / "run.json")
     edgekit.report([folder / "run.json"], folder / "page.html")
@@ -136,7 +137,8 @@ def test_a_hostile_name_stays_text(opened, report):
     page = opened()
     assert EVIL in visible_text(page)
     shown = len(report[1]["result"]["broken_samples"])
-    assert page.locator("img").count() == shown > 3
+    assert page.locator("img").count() == shown
+    assert shown > 3
     assert page.locator("img").evaluate_all("(all) => all.every((one) => one.src.startsWith('data:'))")
     assert page.locator("img").evaluate_all("(all) => all.every((one) => one.naturalWidth === 8)")
 
@@ -212,16 +214,18 @@ def test_light_and_dark(opened):
         )
 
     paper, ink = colors("light")
-    assert paper > 240 > 60 > ink
+    assert paper > 240
+    assert ink < 60
     paper, ink = colors("dark")
-    assert paper < 40 < 200 < ink
+    assert paper < 40
+    assert ink > 200
 
 
 def test_it_can_be_printed(opened, tmp_path):
     page = opened(color_scheme="dark")
     content = page.pdf(path=tmp_path / "page.pdf", format="A4")
     assert content.startswith(b"%PDF")
-    assert content.count(b"/Type /Page\n") >= 2 or len(content) > 20_000
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 2
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("nav").first.is_visible()

@@ -59,8 +59,7 @@ def _datum(
     number: int, model: Mapping[str, Any], x: float, x_interval: Sequence[float] | None = None
 ) -> Datum:
     judged = model["evaluation"]
-    name = _name(model).removesuffix(".tflite")
-    return Datum(name, f"series-{number}", x, judged["value"], x_interval, judged["ci95"], _name(model))
+    return Datum(_name(model), f"series-{number}", x, judged["value"], x_interval, judged["ci95"])
 
 
 def _tick(share: float) -> str:

@@ -8,6 +8,8 @@ _WIDTH, _HEIGHT = 400, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 16, 44
 _LABEL_HEIGHT, _CHARACTER_WIDTH = 15.0, 6.6
 _TICKS = 5
+# Fits on one side of a mark wherever that is.
+_MARK_LABEL = 24
 
 Interval = Sequence[float] | None
 
@@ -91,10 +93,11 @@ def scatter(
     y_ticks = nice_ticks(min(heights), max(heights))
     x, y = _horizontal(x_ticks[0], x_ticks[-1]), _vertical(y_ticks[0], y_ticks[-1])
     marks = [(x(datum.x), y(datum.y)) for datum in data]
-    labels = place_labels(marks, [datum.name for datum in data])
+    texts = mark_labels([datum.name for datum in data])
+    labels = place_labels(marks, texts)
     points = tuple(
         Point(
-            datum.name,
+            text,
             datum.series,
             *mark,
             None if datum.x_interval is None else (x(datum.x_interval[0]), x(datum.x_interval[1])),
@@ -105,7 +108,7 @@ def scatter(
             note=datum.note or datum.name,
             hollow=datum.hollow,
         )
-        for datum, mark, label in zip(data, marks, labels, strict=True)
+        for datum, text, mark, label in zip(data, texts, marks, labels, strict=True)
     )
     return Panel(
         f"{y_title} over {x_title}",
@@ -233,6 +236,21 @@ def bars(title: str, data: Sequence[BarDatum], tick_text: Callable[[float], str]
 def _shortened(label: str) -> str:
     """The end of a long name tells more than its beginning: layers share prefixes."""
     return label if len(label) <= _BAR_LABEL else "\N{HORIZONTAL ELLIPSIS}" + label[-_BAR_LABEL + 1 :]
+
+
+def mark_labels(names: Sequence[str]) -> list[str]:
+    """Names as they stand beside marks: without endings such as .tflite where that tells them apart, and short.
+
+    >>> mark_labels(["a.tflite", "b.int8.tflite"])
+    ['a', 'b.int8']
+    """
+    stems = [name.rpartition(".")[0] or name for name in names]
+    labels = stems if len(set(stems)) == len(stems) else list(names)
+    half = _MARK_LABEL // 2
+    return [
+        label if len(label) <= _MARK_LABEL else f"{label[:half]}\N{HORIZONTAL ELLIPSIS}{label[-half + 1 :]}"
+        for label in labels
+    ]
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
