@@ -10,7 +10,6 @@ from edgekit.artifact import Artifact
 from edgekit.baseline import Baseline, digest_of
 from edgekit.budget import DEFAULT_MAX_DROP, Budget
 from edgekit.catalog import load, names
-from edgekit.data import open_dataset
 from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
@@ -153,7 +152,7 @@ def check(
     other = _reference(stored, reference)
     evaluation = evaluate(
         artifact,
-        open_dataset(judged.data, preprocess=None if judged.preprocess == "none" else judged.preprocess),
+        judged.data,
         metric=stored.metric,
         reference=other,
         runtime=runtime,
@@ -165,8 +164,8 @@ def check(
     )
     trial, findings = _trial(judged, evaluation, asked, path)
     look = None
-    if sequential and not plan:
-        look = count_look(path, artifact.sha256, _digest(evaluation))
+    if sequential and not plan and evaluation.digests is not None:
+        look = count_look(path, artifact.sha256, evaluation.digests.digest())
         trial = replace(trial, alpha=alpha_of_look(asked.alpha, look))
         findings += (_look_finding(look, trial.alpha),)
     if asked.needs_benchmark and not plan:
@@ -315,10 +314,6 @@ def _plan(trial: Trial) -> SamplePlan:
         )
     drop = trial.metric.drop(trial.before, trial.after)
     return plan_samples(drop, limit, trial.baseline.unit, alpha=trial.alpha, power=trial.budget.power)
-
-
-def _digest(evaluation: Evaluation) -> str:
-    return "" if evaluation.digests is None else evaluation.digests.digest()
 
 
 def _look_finding(look: int, alpha: float) -> Finding:
