@@ -55,8 +55,9 @@ def summarize(rows: Rows, context: Context) -> Summary:
         DataError: No sample is of any class.
     """
     labels, scores = np.split(rows, 2, axis=1)
+    values = _precisions(labels, scores)
     per_class = []
-    for number in np.flatnonzero(labels.any(axis=0)):
+    for number in np.flatnonzero(~np.isnan(values)):
         pair = np.column_stack([labels[:, number], scores[:, number]])
         name = context.class_names[number] if number < len(context.class_names) else str(number)
         per_class.append(
@@ -64,8 +65,8 @@ def summarize(rows: Rows, context: Context) -> Summary:
                 "class": int(number),
                 "name": name,
                 "n": int(labels[:, number].sum()),
-                "value": _precision(*pair.T),
-                "ci95": bootstrap_interval(pair, lambda drawn: _precision(*drawn.T)),
+                "value": float(values[number]),
+                "ci95": bootstrap_interval(pair, _mean),
             }
         )
     if not per_class:
@@ -93,21 +94,24 @@ def drop(before: Rows, after: Rows) -> Drop:
 
 def _mean(rows: Rows) -> float:
     """Over the classes that any of these samples is of; NaN where there is none."""
-    labels, scores = np.split(rows, 2, axis=1)
-    values = [
-        _precision(labels[:, number], scores[:, number]) for number in np.flatnonzero(labels.any(axis=0))
-    ]
-    return float(np.mean(values)) if values else math.nan
+    values = _precisions(*np.split(rows, 2, axis=1))
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
 
 
-def _precision(labels: Vector, scores: Vector) -> float:
-    """Of one class: labels of 0 and 1, and scores, both of shape (n,); NaN without any 1."""
+def _precisions(labels: Rows, scores: Rows) -> Vector:
+    """Of each class, from labels of 0 and 1 and scores, both of shape (n, classes); NaN for one without any 1."""
     ranked = np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    order = np.argsort(-ranked, kind="stable")
-    found = np.cumsum(labels[order])
-    if not found[-1]:
-        return math.nan
-    sorted_scores = ranked[order]
-    steps = np.flatnonzero(np.append(sorted_scores[1:] != sorted_scores[:-1], True))
-    recall = found[steps] / found[-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * found[steps] / (steps + 1)))
+    order = np.argsort(-ranked, axis=0, kind="stable")
+    ranked, hits = np.take_along_axis(ranked, order, axis=0), np.take_along_axis(labels, order, axis=0)
+    # A positive counts the precision at the end of its step: after all samples with the same score.
+    count = len(ranked)
+    place = np.arange(count)[:, None]
+    ends = np.where(
+        np.append(ranked[1:] != ranked[:-1], np.ones_like(ranked[:1], bool), axis=0), place, count
+    )
+    ends = np.minimum.accumulate(ends[::-1], axis=0)[::-1]
+    precision = np.take_along_axis(np.cumsum(hits, axis=0), ends, axis=0) / (ends + 1)
+    with np.errstate(invalid="ignore"):
+        found: Vector = (hits * precision).sum(axis=0) / hits.sum(axis=0)
+    return found
