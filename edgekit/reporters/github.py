@@ -1,4 +1,4 @@
-"""GitHub Actions: annotations, the job's summary and the step's outputs, by the files and lines that its runner reads."""
+"""GitHub Actions: annotations, the summary and the outputs of a step, by the lines and files that its runner reads."""
 
 import secrets
 from collections.abc import Iterator, Mapping

@@ -5,7 +5,7 @@ numbers of all gates are properties of the suite, ``accuracy.difference`` and so
 """
 
 from collections.abc import Iterator
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from edgekit.reporters import _words
 from edgekit.reporters._words import Document, Facts, clean
@@ -33,21 +33,19 @@ def render(document: Document) -> str:
     error; a command that ended in an error is one test case with that error.
     """
     name = f"edgekit {document['command']}"
-    suite = ElementTree.Element("testsuite", name=name)
-    properties = ElementTree.SubElement(suite, "properties")
+    suite = ET.Element("testsuite", name=name)
+    properties = ET.SubElement(suite, "properties")
     for key, text in _properties(document):
-        ElementTree.SubElement(properties, "property", name=key, value=clean(text))
+        ET.SubElement(properties, "property", name=key, value=clean(text))
     outcomes = list(_cases(document))
     for case, outcome, kind, message, text in outcomes:
-        element = ElementTree.SubElement(
-            suite, "testcase", name=clean(case), classname=name.replace(" ", ".")
-        )
+        element = ET.SubElement(suite, "testcase", name=clean(case), classname=name.replace(" ", "."))
         if outcome:
-            found = ElementTree.SubElement(element, outcome, type=kind, message=clean(message))
+            found = ET.SubElement(element, outcome, type=kind, message=clean(message))
             found.text = clean(text)
     findings = [_finding(finding) for finding in document["findings"]]
     if findings:
-        ElementTree.SubElement(suite, "system-out").text = clean("\n".join(findings))
+        ET.SubElement(suite, "system-out").text = clean("\n".join(findings))
     found_outcomes = [outcome for _, outcome, *_ in outcomes]
     counts = {
         "tests": str(len(outcomes)),
@@ -55,12 +53,10 @@ def render(document: Document) -> str:
         "errors": str(found_outcomes.count("error")),
     }
     suite.attrib |= counts | {"skipped": str(found_outcomes.count("skipped"))}
-    suites = ElementTree.Element("testsuites", {"name": name, **counts})
+    suites = ET.Element("testsuites", {"name": name, **counts})
     suites.append(suite)
-    ElementTree.indent(suites)
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
-    )
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
 
 
 def _cases(document: Document) -> Iterator[tuple[str, str, str, str, str]]:

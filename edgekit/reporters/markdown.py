@@ -114,8 +114,10 @@ def _conditions(document: Document) -> Iterator[str]:
     if "baseline" in result:
         for name, model in (("model", result["model"]), ("baseline's model", result["baseline"]["model"])):
             size, packed = (_words.value(model[key], "bytes") for key in ("size_bytes", "gzip_bytes"))
-            digest = code(model["sha256"][:12])
-            yield f"{name}: {code(model['path'])}, {prose(model['format'])}, {size}, {packed} after gzip, sha256 {digest}"
+            facts = (
+                f"{prose(model['format'])}, {size}, {packed} after gzip, sha256 {code(model['sha256'][:12])}"
+            )
+            yield f"{name}: {code(model['path'])}, {facts}"
         yield f"baseline: made {prose(result['baseline']['created'])}"
         yield (
             f"{result['n']:,} samples of {code(result['data'])}, metric {prose(result['metric'])}, "
