@@ -10,7 +10,7 @@ They stand below the command's own options, and the work is done inside of ``rep
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ import click
 from edgekit.cli._output import Outcome, current_terminal
 from edgekit.errors import EdgekitError
 
+_NAMES = ("junit", "sarif", "markdown", "github")
 _FILE = click.Path(path_type=Path)
 _OPTIONS = (
     click.option("--junit", type=_FILE, metavar="FILE", help="Write JUnit XML: one test case per gate."),
@@ -37,6 +38,11 @@ def report_options(function: Callable[..., Outcome]) -> Callable[..., Outcome]:
     return function
 
 
+def wants_reports(options: Mapping[str, Any]) -> bool:
+    """Whether any report was asked for."""
+    return any(options[name] for name in _NAMES)
+
+
 @contextmanager
 def reporting(options: dict[str, Any], *, overwrite: bool) -> Iterator[Callable[[Outcome], Outcome]]:
     """Take the options of reports out of ``options``; yields what writes them for an outcome.
@@ -48,7 +54,7 @@ def reporting(options: dict[str, Any], *, overwrite: bool) -> Iterator[Callable[
     """
     from edgekit.reporters import Reports
 
-    reports = Reports(**{name: options.pop(name) for name in ("junit", "sarif", "markdown", "github")})
+    reports = Reports(**{name: options.pop(name) for name in _NAMES})
     reports.check(overwrite=overwrite)
     terminal = current_terminal()
 

@@ -8,7 +8,7 @@ import click
 
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line, progress
-from edgekit.cli._reports import report_options, reporting
+from edgekit.cli._reports import report_options, reporting, wants_reports
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -113,6 +113,8 @@ def command(
 
     named = {"max_drop": max_drop, "per_class_max_drop": per_class_max_drop, "alpha": alpha, "power": power}
     limits |= {name: value for name, value in named.items() if value is not None}
+    if options["plan"] and wants_reports(options):
+        raise click.UsageError("--plan gives no verdict, so there is nothing to report.")
     with reporting(options, overwrite=options["overwrite"]) as reported:
         with progress(f"checking {model.name}") as advance:
             found = edgekit.check(model, limits=limits, progress=advance, **options)

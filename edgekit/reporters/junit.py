@@ -52,6 +52,8 @@ def render(document: Document) -> str:
         "failures": str(found_outcomes.count("failure")),
         "errors": str(found_outcomes.count("error")),
     }
+    if "seconds" in document.get("result", {}):
+        counts["time"] = f"{document['result']['seconds']:.3f}"
     suite.attrib |= counts | {"skipped": str(found_outcomes.count("skipped"))}
     suites = ET.Element("testsuites", {"name": name, **counts})
     suites.append(suite)

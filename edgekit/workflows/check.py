@@ -1,5 +1,6 @@
 """``check``: the gate of CI. A candidate beside its baseline passes, fails, or cannot be told yet."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +54,7 @@ class Check:
     look: int | None
     plan: SamplePlan | None
     findings: tuple[Finding, ...]
+    seconds: float
 
     @property
     def verdict(self) -> Verdict:
@@ -91,6 +93,7 @@ class Check:
             "method": _METHOD + (_SPENDING if self.look else ""),
             "gates": [gate.describe() for gate in self.gates],
             "plan": None if self.plan is None else self.plan.describe(),
+            "seconds": self.seconds,
         }
 
 
@@ -142,6 +145,7 @@ def check(
         ModelError: The candidate is unreadable, fails, or has other classes.
         UsageError: A limit makes no sense for the metric, or an option does not fit.
     """
+    started_s = time.perf_counter()
     path = Path(baseline)
     stored = Baseline.read(path)
     asked = _budget(budget, limits or {}, stored)
@@ -189,6 +193,7 @@ def check(
         look,
         _plan(trial) if plan else None,
         (*evaluation.findings, *findings),
+        time.perf_counter() - started_s,
     )
     if save_candidate is not None:
         made = from_evaluation(
