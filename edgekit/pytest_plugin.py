@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 import edgekit
-from edgekit.errors import EdgekitError, UsageError
+from edgekit.errors import EdgekitError
 
 if TYPE_CHECKING:
     from edgekit.workflows.check import Check
@@ -53,13 +53,12 @@ def assert_no_regression(
 
     Raises:
         AssertionError: A gate failed; the message says which, and by how much.
+        ValueError: ``inconclusive`` is none of the three.
         pytest.fail.Exception: The model, the data or the baseline cannot be used, or the verdict is inconclusive.
     """
     __tracebackhide__ = True
     if inconclusive not in {"fail", "skip", "pass"}:
-        raise UsageError(
-            "EK463", f"inconclusive={inconclusive!r} is unknown.", "Use 'fail', 'skip' or 'pass'."
-        )
+        raise ValueError(f"inconclusive is {inconclusive!r}; it must be 'fail', 'skip' or 'pass'")
     given = {"max_drop": max_drop, "alpha": alpha}
     asked = dict(limits or {}) | {name: value for name, value in given.items() if value is not None}
     try:
