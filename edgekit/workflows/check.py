@@ -145,8 +145,7 @@ def check(
         ModelError: The candidate is unreadable, fails, or has other classes.
         UsageError: A limit makes no sense for the metric, or an option does not fit.
     """
-    started_s = time.perf_counter()
-    path = Path(baseline)
+    started_s, path = time.perf_counter(), Path(baseline)
     stored = Baseline.read(path)
     asked = _budget(budget, limits or {}, stored)
     if save_candidate is not None:
