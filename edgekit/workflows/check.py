@@ -1,5 +1,6 @@
 """``check``: the gate of CI. A candidate beside its baseline passes, fails, or cannot be told yet."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +53,7 @@ class Check:
     look: int | None
     plan: SamplePlan | None
     findings: tuple[Finding, ...]
+    seconds: float
 
     @property
     def verdict(self) -> Verdict:
@@ -90,6 +92,7 @@ class Check:
             "method": _METHOD + (_SPENDING if self.look else ""),
             "gates": [gate.describe() for gate in self.gates],
             "plan": None if self.plan is None else self.plan.describe(),
+            "seconds": self.seconds,
         }
 
 
@@ -141,7 +144,7 @@ def check(
         ModelError: The candidate is unreadable, fails, or has other classes.
         UsageError: A limit makes no sense for the metric, or an option does not fit.
     """
-    path = Path(baseline)
+    started_s, path = time.perf_counter(), Path(baseline)
     stored = Baseline.read(path)
     asked = _budget(budget, limits or {}, stored)
     if save_candidate is not None:
@@ -188,6 +191,7 @@ def check(
         look,
         _plan(trial) if plan else None,
         (*evaluation.findings, *findings),
+        time.perf_counter() - started_s,
     )
     if save_candidate is not None:
         made = from_evaluation(
