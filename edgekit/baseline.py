@@ -1,6 +1,5 @@
 """The noun ``Baseline``: what a model did on every sample, how fast, and under which conditions, in one file."""
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -162,14 +161,12 @@ def _number(value: float) -> float | str:
 
 def digest_of(path: Path) -> str:
     """sha256 of a baseline's file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return files.sha256(path)
 
 
 def _document(path: Path) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise _no_baseline(path)
-        document = json.loads(path.read_bytes())
+        document = json.loads(files.read_bytes(path, most_bytes=_MOST_BYTES))
     except FileNotFoundError as error:
         raise DataError(
             "EK470", f"{path} does not exist.", "Make it: edgekit baseline create MODEL --data DATA -o FILE"

@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from edgekit import files
 from edgekit.catalog import unknown
 from edgekit.errors import UsageError
 
 DEFAULT_MAX_DROP = 0.01
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Budget:
             UsageError: There is none, it is no TOML, has an unknown key, or a value that makes no sense.
         """
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = tomllib.loads(files.read_bytes(path, most_bytes=_MOST_BYTES).decode())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UsageError(

@@ -37,6 +37,10 @@ class EdgekitError(Exception):
         self.hint = hint
         self.detail = detail
 
+    def describe(self) -> dict[str, str]:
+        """The error as it stands in JSON documents."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
 
 class UsageError(EdgekitError):
     """An option, a recipe, a target or a configuration value is wrong."""

@@ -77,6 +77,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def read_bytes(path: Path, *, most_bytes: int) -> bytes:
+    """The content of a regular file that is not larger than it may be.
+
+    Raises:
+        OSError: It cannot be read, is no regular file (a device has no end), or is too large.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file")
+    if path.stat().st_size > most_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {most_bytes:,} bytes")
+    return path.read_bytes()
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with atomic_write(path) as part:

@@ -9,6 +9,8 @@ from edgekit.errors import DataError
 
 SCHEMA_VERSION = 1
 
+_MOST_BYTES = 64 << 20
+
 
 def looks_path(baseline: Path) -> Path:
     """Where the looks at ``baseline.json`` are counted: ``baseline.json.looks``, to be committed with it."""
@@ -50,13 +52,13 @@ def _read(path: Path, baseline: str) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(files.read_bytes(path, most_bytes=_MOST_BYTES))
         if document["kind"] != "looks" or document["schema_version"] != SCHEMA_VERSION:
             raise ValueError("no count of looks")
         looks = [
             {key: str(look[key]) for key in ("candidate", "samples", "time")} for look in document["looks"]
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             "EK474",
             f"{path} should count the looks at the baseline, and is damaged.",

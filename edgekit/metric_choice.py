@@ -42,11 +42,22 @@ def _fitting(artifact: Artifact, dataset: Dataset, *, has_reference: bool) -> tu
     if len(artifact.inputs) == 1 and artifact.inputs[0].shape[1:] == output:
         return "auc", "the model rebuilds its input, as an autoencoder does"
     batch = next(iter(dataset.raw_batches(1)))
+    if _are_tags(batch, classes):
+        return "map", "several classes may hold at once"
     if _are_targets(batch, sizes):
         return "mse", "the labels are real numbers of the output's shape"
     if classes == 1:
         return "auc", "the model has one score"
     return "top1", f"the model has {classes} scores, and labels are classes"
+
+
+def _are_tags(batch: Batch, classes: int) -> bool:
+    """Whether a label says of every class whether it holds; one that holds for all may also be the only one."""
+    labels = batch.labels
+    if labels is None or classes < 2 or labels[0].size != classes:
+        return False
+    values = labels[0].reshape(-1).tolist()
+    return set(values) <= {0, 1} and sum(values) != 1
 
 
 def _are_targets(batch: Batch, output: list[int]) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgekit import errors
+from edgekit.budget import Budget
 from edgekit.catalog import names
 from edgekit.recipe import PRECISIONS
 
@@ -96,6 +97,12 @@ def test_links_and_files_named_exist(document):
         assert (_ROOT / target).exists(), target
     for folder in re.findall(r"`((?:examples|calibration|targets|tests|cli|verbs)/[\w./-]*)`", text):
         assert (_ROOT / folder).exists() or (_ROOT / "edgekit" / folder).exists(), folder
+
+
+def test_the_budget_of_the_readme_is_one(tmp_path):
+    blocks = re.findall(r"^```toml\n(.*?)^```", _README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (tmp_path / "budget.toml").write_text(next(block for block in blocks if "max_drop" in block))
+    assert len(Budget.read(tmp_path / "budget.toml").limits) == 8
 
 
 @pytest.mark.slow

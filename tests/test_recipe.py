@@ -59,7 +59,8 @@ def test_file_with_rules_of_which_the_last_match_wins(tmp_path):
 def test_the_recipe_of_the_readme_is_read(tmp_path):
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     path = tmp_path / "mixed.toml"
-    path.write_text(readme.split("```toml")[1].split("```")[0])
+    blocks = [block.split("```")[0] for block in readme.split("```toml")[1:]]
+    path.write_text(next(block for block in blocks if "[[rules]]" in block))
     recipe = Recipe.load(str(path))
     assert recipe.precision_of("FULLY_CONNECTED", ["body/dense"]).name == "static_wi4_ai8"
     assert recipe.precision_of("FULLY_CONNECTED", ["head/dense"]).mode is Mode.FLOAT32

@@ -143,8 +143,7 @@ class Terminal:
 
     def _show_error(self, error: EdgekitError) -> None:
         if self.settings.json:
-            facts = {"code": error.code, "message": error.message, "hint": error.hint}
-            self._print_document("error", {}, (), error=facts)
+            self._print_document("error", {}, (), error=error.describe())
         else:
             console = self.console(self.err)
             console.print(f"error {error.code}: {error.message}", style="red", soft_wrap=True)
@@ -167,19 +166,27 @@ class Terminal:
         else:
             self.console(self.err).print(message)
 
+    def document(
+        self, status: str, result: Mapping[str, Any], findings: "Sequence[Finding]", **more: Any
+    ) -> dict[str, Any]:
+        """The JSON document of the command, as `--json` prints it."""
+        document: dict[str, Any] = _plain(
+            {
+                "schema_version": 1,
+                "command": self._command,
+                "edgekit_version": edgekit.__version__,
+                "status": status,
+                "findings": [finding.describe() for finding in findings],
+                "result": result,
+                **more,
+            }
+        )
+        return document
+
     def _print_document(
         self, status: str, result: Mapping[str, Any], findings: "Sequence[Finding]", **more: Any
     ) -> None:
-        document = {
-            "schema_version": 1,
-            "command": self._command,
-            "edgekit_version": edgekit.__version__,
-            "status": status,
-            "findings": [finding.describe() for finding in findings],
-            "result": result,
-            **more,
-        }
-        print(json.dumps(_plain(document), indent=2, allow_nan=False))
+        print(json.dumps(self.document(status, result, findings, **more), indent=2, allow_nan=False))
 
     def _print_findings(self, findings: "Sequence[Finding]") -> None:
         styles = {"note": "dim", "warning": "yellow", "error": "red"}
@@ -215,7 +222,7 @@ def discard_stdout() -> None:
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error; yields the callback ``advance(done, total)``. See the top of this file."""
-    terminal = _current()
+    terminal = current_terminal()
     if terminal is None or not terminal.talks or not terminal.err.isatty():
         yield _ignore
         return
@@ -228,12 +235,13 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
 
 def say(text: str) -> None:
     """Print one line on standard error, unless ``-q`` or ``--json`` was given."""
-    terminal = _current()
+    terminal = current_terminal()
     if terminal is not None and terminal.talks:
         terminal.console(terminal.err).print(text, soft_wrap=True)
 
 
-def _current() -> Terminal | None:
+def current_terminal() -> Terminal | None:
+    """The terminal of the command that is running."""
     context = click.get_current_context(silent=True)
     return context.find_object(Terminal) if context else None
 

@@ -8,6 +8,7 @@ import click
 
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line, progress
+from edgekit.cli._reports import report_options, reporting, wants_reports
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,6 +25,7 @@ Examples:
   edgekit baseline create model.keras --data test.npz -o baseline.json
   edgekit check model.int8.tflite --baseline baseline.json --data test.npz --max-drop 0.01
   edgekit check model.int8.tflite --baseline baseline.json --budget budget.toml --json
+  edgekit check model.int8.tflite --baseline baseline.json --junit check.xml --markdown check.md
   edgekit check model.int8.tflite --baseline baseline.json --plan --max-drop 0.005
 """
 _STATUS = {0: "ok", 1: "failed", 6: "inconclusive"}
@@ -89,6 +91,7 @@ def _limit(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     metavar="FILE",
     help="Write what was measured, ready for `edgekit baseline promote`.",
 )
+@report_options
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def command(
     model: Path,
@@ -110,17 +113,21 @@ def command(
 
     named = {"max_drop": max_drop, "per_class_max_drop": per_class_max_drop, "alpha": alpha, "power": power}
     limits |= {name: value for name, value in named.items() if value is not None}
-    with progress(f"checking {model.name}") as advance:
-        found = edgekit.check(model, limits=limits, progress=advance, **options)
-    code, findings = _exit_code(found, inconclusive)
-    return Outcome(
-        {**found.describe(), "exit_code": code},
-        view=_view(found),
-        findings=[*found.findings, *findings],
-        status=_STATUS[found.exit_code],
-        exit_code=code,
-        next_steps=_next_steps(found, options["save_candidate"]),
-    )
+    if options["plan"] and wants_reports(options):
+        raise click.UsageError("--plan gives no verdict, so there is nothing to report.")
+    with reporting(options, overwrite=options["overwrite"]) as reported:
+        with progress(f"checking {model.name}") as advance:
+            found = edgekit.check(model, limits=limits, progress=advance, **options)
+        code, findings = _exit_code(found, inconclusive)
+        outcome = Outcome(
+            {**found.describe(), "exit_code": code},
+            view=_view(found),
+            findings=[*found.findings, *findings],
+            status=_STATUS[found.exit_code],
+            exit_code=code,
+            next_steps=_next_steps(found, options["save_candidate"]),
+        )
+        return reported(outcome)
 
 
 def _exit_code(found: "Check", inconclusive: str | None) -> tuple[int, Sequence[Any]]:

@@ -33,7 +33,7 @@ _SHOWN_CLASSES = 20
     help="Samples: .npz, .npy, folder of images, spec, FILE.py:function.",
 )
 @click.option(
-    "--metric", metavar="NAME", help="top1, top5, auc, mse, mae, snr, agreement.  [default: what fits]"
+    "--metric", metavar="NAME", help="top1, top5, auc, map, mse, mae, snr, agreement.  [default: what fits]"
 )
 @click.option("--reference", metavar="MODEL", help="Compare with this model's outputs; needs no labels.")
 @click.option("--runtime", metavar="NAME", help="What executes the model.  [default: its format's]")

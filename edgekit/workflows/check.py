@@ -1,5 +1,6 @@
 """``check``: the gate of CI. A candidate beside its baseline passes, fails, or cannot be told yet."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from edgekit.artifact import Artifact
 from edgekit.baseline import Baseline, digest_of
 from edgekit.budget import DEFAULT_MAX_DROP, Budget
 from edgekit.catalog import load, names
-from edgekit.data import open_dataset
 from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
@@ -53,6 +53,7 @@ class Check:
     look: int | None
     plan: SamplePlan | None
     findings: tuple[Finding, ...]
+    seconds: float
 
     @property
     def verdict(self) -> Verdict:
@@ -91,6 +92,7 @@ class Check:
             "method": _METHOD + (_SPENDING if self.look else ""),
             "gates": [gate.describe() for gate in self.gates],
             "plan": None if self.plan is None else self.plan.describe(),
+            "seconds": self.seconds,
         }
 
 
@@ -142,7 +144,7 @@ def check(
         ModelError: The candidate is unreadable, fails, or has other classes.
         UsageError: A limit makes no sense for the metric, or an option does not fit.
     """
-    path = Path(baseline)
+    started_s, path = time.perf_counter(), Path(baseline)
     stored = Baseline.read(path)
     asked = _budget(budget, limits or {}, stored)
     if save_candidate is not None:
@@ -153,7 +155,7 @@ def check(
     other = _reference(stored, reference)
     evaluation = evaluate(
         artifact,
-        open_dataset(judged.data, preprocess=None if judged.preprocess == "none" else judged.preprocess),
+        judged.data,
         metric=stored.metric,
         reference=other,
         runtime=runtime,
@@ -165,8 +167,8 @@ def check(
     )
     trial, findings = _trial(judged, evaluation, asked, path)
     look = None
-    if sequential and not plan:
-        look = count_look(path, artifact.sha256, _digest(evaluation))
+    if sequential and not plan and evaluation.digests is not None:
+        look = count_look(path, artifact.sha256, evaluation.digests.digest())
         trial = replace(trial, alpha=alpha_of_look(asked.alpha, look))
         findings += (_look_finding(look, trial.alpha),)
     if asked.needs_benchmark and not plan:
@@ -189,6 +191,7 @@ def check(
         look,
         _plan(trial) if plan else None,
         (*evaluation.findings, *findings),
+        time.perf_counter() - started_s,
     )
     if save_candidate is not None:
         made = from_evaluation(
@@ -315,10 +318,6 @@ def _plan(trial: Trial) -> SamplePlan:
         )
     drop = trial.metric.drop(trial.before, trial.after)
     return plan_samples(drop, limit, trial.baseline.unit, alpha=trial.alpha, power=trial.budget.power)
-
-
-def _digest(evaluation: Evaluation) -> str:
-    return "" if evaluation.digests is None else evaluation.digests.digest()
 
 
 def _look_finding(look: int, alpha: float) -> Finding:

@@ -180,6 +180,50 @@ def test_auc_of_an_autoencoder_by_hand():
     assert summary_of("auc", rebuilt, np.array([0, 0, 1]), inputs=given).value == 1.0
 
 
+def test_mean_average_precision_is_scikit_learns():
+    from sklearn.metrics import average_precision_score
+
+    rng = np.random.default_rng(3)
+    labels = (rng.random((200, 4)) < 0.3).astype(np.uint8)
+    scores = np.round(labels + rng.normal(0, 1, (200, 4)), 1)  # rounded, so that some are equal
+    summary = summary_of("map", scores, labels)
+    assert summary.value == pytest.approx(average_precision_score(labels, scores, average="macro"))
+    alone = average_precision_score(labels, scores, average=None)
+    assert [item["value"] for item in summary.per_class] == pytest.approx(alone)
+    assert [item["n"] for item in summary.per_class] == labels.sum(axis=0).tolist()
+
+
+def test_mean_average_precision_by_hand():
+    # Ranked 0.9 yes, 0.8 no, 0.7 yes: half of the recall at precision 1, half at 2/3.
+    labels = np.array([[1, 0], [0, 1], [1, 0]])
+    scores = np.array([[0.9, 0.1], [0.8, 0.6], [0.7, 0.2]])
+    summary = summary_of("map", scores, labels)
+    assert [item["value"] for item in summary.per_class] == pytest.approx([5 / 6, 1.0])
+    assert summary.value == pytest.approx(11 / 12)
+    assert summary_of("map", scores, np.array([0, 1, 0])).value == pytest.approx(11 / 12)
+
+
+def test_a_drop_of_mean_average_precision_is_paired():
+    rng = np.random.default_rng(5)
+    labels = (rng.random((300, 3)) < 0.4).astype(float)
+    before = np.hstack([labels, labels + 0.6 * rng.normal(size=(300, 3))])
+    after = before.copy()
+    after[:, 3:] += 0.6 * rng.normal(size=(300, 3))
+    drop = load("metrics", "map").drop(before, after)
+    values = [load("metrics", "map").summarize(rows, Context()).value for rows in (before, after)]
+    assert drop.value == pytest.approx(values[0] - values[1])
+    assert 0 < drop.ci95.low < drop.value < drop.ci95.high
+    assert drop.p_values(0.0).verdict(0.05) == "fail"
+    assert load("metrics", "map").drop(before, before).value == 0
+
+
+def test_tags_must_be_tags():
+    with pytest.raises(DataError, match="neither 0 nor 1"):
+        rows_of("map", np.zeros((2, 2)), np.array([[1, 2], [0, 1]]))
+    with pytest.raises(DataError, match="nothing can be found"):
+        summary_of("map", np.zeros((2, 2)), np.zeros((2, 2)))
+
+
 def test_drop_of_auc_agrees_with_delong():
     """DeLong's interval of a difference, Biometrics 44 (1988) 837, is near BCa's on a few hundred samples."""
     rng = np.random.default_rng(4)

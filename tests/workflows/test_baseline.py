@@ -102,6 +102,13 @@ def test_one_of_a_newer_edgekit_is_refused(tmp_path):
         Baseline.read(tmp_path / "b.json")
 
 
+def test_what_never_ends_is_not_read():
+    with pytest.raises(DataError, match="no baseline"):
+        Baseline.read(Path("/dev/zero"))
+    with pytest.raises(UsageError, match="it is no regular file"):
+        edgekit.Budget.read(Path("/dev/zero"))
+
+
 def test_deep_nesting_is_no_crash(tmp_path):
     (tmp_path / "b.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="no baseline"):

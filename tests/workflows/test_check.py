@@ -237,6 +237,7 @@ def test_looks_are_counted_and_spend_alpha_once(pair, tmp_path):
         edgekit.check(pair.candidate, tmp_path / "b.json", sequential=True)
 
 
+@pytest.mark.slow
 def test_checks_at_once_count_each_look_and_damage_nothing(pair, tmp_path):
     check(pair, tmp_path, 300)
     before = (tmp_path / "b.json").read_bytes()
@@ -292,6 +293,7 @@ def test_the_command_ends_with_the_code_of_the_verdict(pair, tmp_path, capsys):
     assert "Samples for the right verdict" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_latency_is_measured_in_turn_with_the_baselines_model(pair, tmp_path):
     limits = {"latency_ratio": 3.0, "latency_ms": 50.0, "peak_memory_bytes": 10**9, "placement_pct": 10}
     found = check(pair, tmp_path, 60, limits, max_seconds=0.5)
