@@ -107,7 +107,7 @@ def _sentence(result: Mapping[str, Any], first: Model, other: Model) -> str:
 
 
 def _times_smaller(first: Model, other: Model) -> str:
-    factor = first["artifact"]["size_bytes"] / max(1, other["artifact"]["size_bytes"])
+    factor = max(1, first["artifact"]["size_bytes"]) / max(1, other["artifact"]["size_bytes"])
     if 0.995 < factor < 1.005:
         return "as large as"
     return f"{factor:.1f} times smaller than" if factor > 1 else f"{1 / factor:.1f} times larger than"

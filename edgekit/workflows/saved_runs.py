@@ -19,6 +19,7 @@ _MOST_BYTES = 256 << 20
 _MOST_DIGITS = 18
 _PNG = "data:image/png;base64,"
 _MOST_PIXELS = 96
+_MOST_NS = 1e15  # twelve days
 
 
 def read_run(path: Path) -> Section:
@@ -116,7 +117,7 @@ def _record(document: Any, path: Path) -> Record:
         values = [value for _, latency in record.models for block in latency.blocks for value in block]
     except (TypeError, ValueError) as error:
         raise _damaged(path, "its latencies are no numbers") from error
-    if not all(type(value) in {int, float} and value > 0 for value in values):
+    if not all(type(value) in {int, float} and 1 <= value <= _MOST_NS for value in values):
         raise _damaged(path, "its latencies are no numbers")
     return record
 
