@@ -30,7 +30,11 @@ def blocks(document: Mapping[str, Any], path: str = "", depth: int = 0) -> Itera
         path: Where it stands in the whole: ``"conditions, before"``.
         depth: How deep that is; what lies too deep is left out.
     """
-    facts = tuple((_words(key), text(value)) for key, value in document.items() if _is_plain(value))
+    facts = tuple(
+        (_words(key), _shown(key, value))
+        for key, value in document.items()
+        if _is_plain(value) and value != ""
+    )
     if facts:
         yield Block(path, facts)
     for key, value in document.items():
@@ -50,7 +54,7 @@ def _listed(items: Sequence[Any], path: str, depth: int) -> Iterator[Block]:
             yield from blocks(item, f"{path} {number}", depth + 1)
         return
     columns = list(dict.fromkeys(key for item in items for key in item))[:_MOST_COLUMNS]
-    rows = tuple(tuple(text(item.get(key)) for key in columns) for item in items[:_MOST_ROWS])
+    rows = tuple(tuple(_shown(key, item.get(key)) for key in columns) for item in items[:_MOST_ROWS])
     yield Block(path, (), tuple(map(_words, columns)), rows, max(0, len(items) - _MOST_ROWS))
 
 
@@ -78,6 +82,13 @@ def text(value: Any) -> str:
     return shown if len(shown) <= _MOST_TEXT else shown[:_MOST_TEXT] + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def _shown(key: str, value: Any) -> str:
+    """A value under its name: intervals as ``0.855 to 0.911``."""
+    if "ci95" in key and isinstance(value, list):
+        return " to ".join(map(text, value))
+    return text(value)
+
+
 def _words(key: str) -> str:
     """``first_inference_ms`` as ``first inference ms``."""
-    return str(key).replace("_", " ")
+    return key.replace("ci95", "95%_interval").replace("_", " ")

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -117,6 +118,19 @@ def test_pictures_are_those_of_the_samples(tmp_path):
         content = base64.b64decode(sample["picture"].partition(",")[2])
         picture = np.asarray(image_module.open(io.BytesIO(content)))
         np.testing.assert_array_equal(picture, x[sample["sample"], :, :, 0])
+
+
+def test_without_pillow_a_finding_says_why_there_are_no_pictures(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    weights = np.random.default_rng(3).normal(size=(64, 4))
+    models = [image_model(tmp_path / "a.onnx", weights), image_model(tmp_path / "b.onnx", weights[:, ::-1])]
+    x = np.random.default_rng(4).random((60, 8, 8, 1), np.float32)
+    np.savez(tmp_path / "d.npz", x=x, y=answers(models[0], x))
+    found = compare(models, tmp_path / "d.npz")
+    assert "EK446" in codes(found)
+    shown = found.describe(with_pictures=True)["broken_samples"]
+    assert shown
+    assert all(sample["picture"] is None for sample in shown)
 
 
 def test_latencies_are_measured_in_turn_and_compared_with_the_first(pair, tmp_path):
