@@ -78,6 +78,7 @@ def _fits_together(result: Mapping[str, Any]) -> bool:
         len(names) == count
         and models[0]["drop"] is None
         and all(model["drop"] is not None for model in models[1:])
+        and all((model["drop"]["broken"] is None) == (model["drop"]["fixed"] is None) for model in models[1:])
         and all(len(row) == len(square) for square in squares for row in square)
         and all(
             len(sample["answers"]) == count and all(number < count for number in sample["wrong"])
