@@ -11,7 +11,7 @@ They stand below the command's own options, and the work is done inside of ``rep
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from edgekit.cli._output import Outcome, current_terminal
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, OutputError
 
 _NAMES = ("junit", "sarif", "markdown", "github")
 _FILE = click.Path(path_type=Path)
@@ -68,5 +68,7 @@ def reporting(options: dict[str, Any], *, overwrite: bool) -> Iterator[Callable[
     try:
         yield lambda outcome: write(outcome.status, outcome)
     except EdgekitError as error:
-        write("error", Outcome({}), error=error.describe())
+        # Where the reports are what cannot be written, the error that comes out says so.
+        with suppress(OutputError):
+            write("error", Outcome({}), error=error.describe())
         raise

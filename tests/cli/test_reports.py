@@ -94,6 +94,16 @@ def test_an_error_is_reported_too(tmp_path):
     assert done.stderr.splitlines()[0].startswith("::error title=edgekit EK470::gone.json does not exist.")
 
 
+def test_a_runner_whose_files_cannot_be_written_hides_no_error(check, tmp_path):
+    gone = {name: str(tmp_path / "gone" / name) for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")}
+    done = check("--github", "--json", **gone)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "EK605"
+    done = run(tmp_path, "check", "m.tflite", "--baseline", "gone.json", "--github", "--json", **gone)
+    assert done.returncode == 7
+    assert json.loads(done.stdout)["error"]["code"] == "EK470"
+
+
 def test_a_report_that_exists_is_refused_and_kept(check, tmp_path):
     (tmp_path / "c.xml").write_text("kept")
     done = check("--junit", "c.xml", "--sarif", "c.sarif")
