@@ -133,6 +133,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def is_model_path(path: Path) -> bool:
+    """Whether a path leads to a file or folder that ends; a device or a pipe may not."""
+    return path.is_file() or path.is_dir()
+
+
 def size_bytes(path: Path) -> int:
     """The size of a file, or of all files below a folder."""
     if path.is_dir():

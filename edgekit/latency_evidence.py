@@ -98,7 +98,7 @@ def gather(
 def _baseline_file(baseline: Baseline, given: Path | None) -> Path | None:
     """The baseline's model, if it is where it was or where the user says; None where it is gone or changed."""
     path = Path(baseline.model["path"]) if given is None else given
-    same = path.exists() and files.sha256(path) == baseline.model["sha256"]
+    same = files.is_model_path(path) and files.sha256(path) == baseline.model["sha256"]
     if not same and given is not None:
         raise ModelError(
             "EK478",

@@ -151,7 +151,7 @@ def check(
         files.check_output(Path(save_candidate), overwrite=overwrite)
     artifact = open_artifact(Path(model))
     _check_outputs(artifact, stored)
-    judged = _Judged(stored, artifact, str(data or stored.data), preprocess or stored.preprocess)
+    judged = _Judged(stored, artifact, str(data or _known_data(stored)), preprocess or stored.preprocess)
     other = _reference(stored, reference)
     evaluation = evaluate(
         artifact,
@@ -230,6 +230,17 @@ def _budget(budget: str | Path | Budget | None, limits: Mapping[str, float], bas
     return asked
 
 
+def _known_data(baseline: Baseline) -> str:
+    """Where the baseline found its samples. A file that others may have written never says which code is run."""
+    if ".py:" in baseline.data:
+        raise UsageError(
+            "EK488",
+            f"The baseline's samples come from the function {baseline.data}.",
+            f"Say that it may be run: --data {baseline.data}",
+        )
+    return baseline.data
+
+
 def _check_outputs(artifact: Artifact, baseline: Baseline) -> None:
     """Models of other classes have other answers, however the metric turns out."""
     sizes = [
@@ -250,7 +261,7 @@ def _reference(baseline: Baseline, given: str | Path | None) -> Path | None:
     if baseline.reference is None:
         return None if given is None else Path(given)
     path = Path(given or baseline.reference["path"])
-    if not path.exists() or files.sha256(path) != baseline.reference["sha256"]:
+    if not files.is_model_path(path) or files.sha256(path) != baseline.reference["sha256"]:
         raise ModelError(
             "EK483",
             f"{path} is not the reference that the baseline was measured against.",

@@ -180,6 +180,27 @@ def test_missing_labels_are_missed(pair, tmp_path):
         edgekit.check(pair.candidate, tmp_path / "b.json", data=tmp_path / "x.npz")
 
 
+def test_a_baseline_does_not_say_which_code_is_run(pair, tmp_path):
+    check(pair, tmp_path, 60)
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\ndef samples(): yield from ()\n")
+    stored = edgekit.Baseline.read(tmp_path / "b.json")
+    replace(stored, data=f"{tmp_path / 'evil.py'}:samples").save(tmp_path / "b.json")
+    with pytest.raises(UsageError, match="come from the function"):
+        edgekit.check(pair.candidate, tmp_path / "b.json")
+    assert not (tmp_path / "run").exists()
+    assert edgekit.check(pair.candidate, tmp_path / "b.json", data=tmp_path / "d.npz").gates
+
+
+def test_a_device_in_the_place_of_a_reference_is_not_read(pair, tmp_path):
+    spec = pair.data(tmp_path / "d.npz", 60)
+    options = {"metric": "agreement", "reference": pair.baseline, "latency": False}
+    edgekit.create_baseline(pair.baseline, spec, tmp_path / "b.json", **options)
+    stored = edgekit.Baseline.read(tmp_path / "b.json")
+    replace(stored, reference={**stored.reference, "path": "/dev/zero"}).save(tmp_path / "b.json")
+    with pytest.raises(ModelError, match="not the reference"):
+        edgekit.check(pair.candidate, tmp_path / "b.json")
+
+
 def test_other_classes_are_another_question(pair, tmp_path):
     check(pair, tmp_path, 300)
     five = pair.linear(tmp_path / "five.onnx", np.ones((4, 5)))
