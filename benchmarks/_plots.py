@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 420, 70, 60, 50, 20
+from edgekit.pages.svg import nice_ticks
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 760, 420, 70, 60, 60, 20
 _COLORS = ("#b3261e", "#e08e00", "#1f6feb", "#1a7f37", "#8250df")
 _STYLE = "font: 13px system-ui, sans-serif; background: #fff; color: #1f2328"
 
@@ -42,16 +44,18 @@ def chart(
         return _LEFT + across * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = [f'<text x="{_LEFT}" y="24" font-weight="600">{escape(title)}</text>']
-    for step in range(6):
-        y = y_low + step / 5 * (y_high - y_low)
-        value = x_low + step / 5 * (x_high - x_low)
-        x = 10**value if logarithmic else value
-        across, up = place(x, y)
+    for y in (tick for tick in nice_ticks(y_low, y_high) if y_low <= tick <= y_high):
+        _, up = place(10**x_low if logarithmic else x_low, y)
         parts += [
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{up:.1f}" y2="{up:.1f}" stroke="#d8dee4"/>',
-            f'<text x="{_LEFT - 8}" y="{up + 4:.1f}" text-anchor="end">{y:.3g}</text>',
-            f'<text x="{across:.1f}" y="{_HEIGHT - _BOTTOM + 20}" text-anchor="middle">{x:.3g}</text>',
+            f'<text x="{_LEFT - 8}" y="{up + 4:.1f}" text-anchor="end">{y:g}</text>',
         ]
+    powers = [10.0**power for power in range(math.ceil(x_low), math.floor(x_high) + 1)] if logarithmic else []
+    for x in powers or [tick for tick in nice_ticks(x_low, x_high) if x_low <= tick <= x_high]:
+        across, _ = place(x, y_low)
+        parts.append(
+            f'<text x="{across:.1f}" y="{_HEIGHT - _BOTTOM + 20}" text-anchor="middle">{x:,g}</text>'
+        )
     for rule in rules:
         _, up = place(10**x_low if logarithmic else x_low, rule)
         parts.append(
@@ -66,8 +70,7 @@ def chart(
             parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in placed]
         parts.append(
-            f'<text x="{_WIDTH - _RIGHT - 6}" y="{_TOP + 18 + 18 * number}" text-anchor="end" fill="{color}">'
-            f"{escape(curve.name)}</text>"
+            f'<text x="{_LEFT + 165 * number}" y="42" fill="{color}">\N{BLACK CIRCLE} {escape(curve.name)}</text>'
         )
     middle = (_TOP + _HEIGHT - _BOTTOM) / 2
     parts += [

@@ -37,6 +37,8 @@ def fitting(name, seed):
         return answers(rng.random((40, 1)), np.arange(40) % 2)
     if name in {"mse", "mae"}:
         return answers(rng.random((40, 3)), rng.random((40, 3)))
+    if name == "map":
+        return answers(rng.random((40, 2)), np.arange(40) % 2)
     scores, reference = rng.random((40, 7)), rng.random((40, 7))
     return answers(scores, np.arange(40) % 7, reference=reference)
 
@@ -205,10 +207,10 @@ def test_mean_average_precision_by_hand():
 
 def test_a_drop_of_mean_average_precision_is_paired():
     rng = np.random.default_rng(5)
-    labels = (rng.random((300, 3)) < 0.4).astype(float)
-    before = np.hstack([labels, labels + 0.6 * rng.normal(size=(300, 3))])
+    labels = (rng.random((200, 2)) < 0.4).astype(float)
+    before = np.hstack([labels, labels + 0.6 * rng.normal(size=(200, 2))])
     after = before.copy()
-    after[:, 3:] += 0.6 * rng.normal(size=(300, 3))
+    after[:, 2:] += 0.8 * rng.normal(size=(200, 2))
     drop = load("metrics", "map").drop(before, after)
     values = [load("metrics", "map").summarize(rows, Context()).value for rows in (before, after)]
     assert drop.value == pytest.approx(values[0] - values[1])

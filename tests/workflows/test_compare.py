@@ -133,6 +133,7 @@ def test_without_pillow_a_finding_says_why_there_are_no_pictures(tmp_path, monke
     assert all(sample["picture"] is None for sample in shown)
 
 
+@pytest.mark.slow
 def test_latencies_are_measured_in_turn_and_compared_with_the_first(pair, tmp_path):
     data = pair.data(tmp_path / "d.npz", 60)
     found = compare([pair.baseline, pair.candidate], data, latency=True, max_seconds=0.1)
@@ -149,6 +150,7 @@ def test_latencies_are_measured_in_turn_and_compared_with_the_first(pair, tmp_pa
     assert document["conditions"]["before"]["cores"] >= 1
 
 
+@pytest.mark.slow
 def test_a_keras_model_has_no_latency_and_the_first_that_has_one_is_the_baseline(models):
     chosen = [models.keras_cnn, models.tflite_cnn, models.tflite_cnn_int8]
     found = compare(chosen, models.test_data, latency=True, max_seconds=0.1, samples=100)

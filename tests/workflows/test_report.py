@@ -291,6 +291,7 @@ class TestBadFiles:
         for change in changes:
             assert refused(changed(change), tmp_path).code == "EK453"
 
+    @pytest.mark.slow
     def test_any_value_may_be_missing_or_of_another_type(self, document, tmp_path):
         """One sentence or a page, whatever is changed: never a traceback."""
         for model in document["benchmark"]["models"]:
@@ -348,6 +349,7 @@ def test_the_first_version_is_still_read(tmp_path):
     assert [row[0][0] for row in shown.table("Small print")[1:]] == ["baseline.onnx", "candidate.onnx"]
 
 
+@pytest.mark.slow
 class TestOtherRuns:
     def test_documents_of_other_commands(self, pair, saved, tmp_path, capfd, monkeypatch):
         monkeypatch.chdir(tmp_path)
