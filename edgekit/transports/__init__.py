@@ -1,4 +1,4 @@
-"""How a device is reached: one file per scheme of a device's URL, each with ``FOLDER`` and ``connect(device, limits)``."""
+"""How a device is reached: one file per scheme of a device's URL, with ``FOLDER`` and ``connect(device, limits)``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
