@@ -39,7 +39,9 @@ _HOLD = (
     'highest; if [ "$n" != "$mine" ]; then rm -f "lock.$mine"; exit 75; fi; '
     'for f in lock.*; do [ "$f" = "lock.$mine" ] || rm -f "$f"; done; '
     'echo "held lock.$mine"; '
-    "(while sleep 15 > /dev/null 2>&1 && echo; do :; done) & cat > /dev/null; kill $!"
+    "beat() { trap 'kill \"$s\" 2> /dev/null; exit' TERM; "
+    'while :; do sleep 15 > /dev/null 2>&1 & s=$!; wait "$s"; echo || exit; done; }; '
+    "beat & b=$!; cat > /dev/null; kill $b; wait $b 2> /dev/null; exit 0"
 )
 # $1 folder. Says who holds the lock, if anybody does.
 _ASK = (

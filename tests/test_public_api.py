@@ -23,6 +23,7 @@ _PUBLIC = [
     "check",
     "compare",
     "create_baseline",
+    "deploy",
     "doctor",
     "evaluate",
     "explain",
@@ -32,7 +33,9 @@ _PUBLIC = [
     "promote",
     "quantize",
     "report",
+    "rollback",
     "schema",
+    "status",
 ]
 
 
