@@ -2,9 +2,13 @@
 
 The lock is a row of symbolic links ``lock.1``, ``lock.2``, ... whose targets say who made them: making one is
 atomic, names and content at once. The highest one holds the lock for as long as the process lives that made it,
-known by its id and its nonce. So nothing needs to be broken when a deployment dies: its link is merely not
-followed by a living process, and the next deployment makes the next one. The highest link is never removed,
-otherwise numbers would come again, and two slow deployments could both believe that theirs is the highest.
+known by its id and its nonce. So nothing needs to be broken when a deployment dies: the next one makes the next
+link. The highest is never removed, otherwise numbers would come again, and two slow deployments could both
+believe that theirs is the highest.
+
+A script that changes releases may outlive its deployment. It first says so, with a link ``busy.PID``, and then
+looks whether its lock is still there; the next deployment takes the lock, and then waits for who is busy. In
+that order one of the two sees the other.
 """
 
 import contextlib
@@ -28,6 +32,12 @@ _ALIVE = (
     'highest() { n=0; for f in lock.*; do [ -L "$f" ] && [ "${f#lock.}" -gt "$n" ] 2>/dev/null && '
     "n=${f#lock.}; done; }; "
 )
+# How every script that changes releases begins and ends: $1 folder, $2 the lock's name.
+CLAIM = (
+    'cd "$1" || exit 9; busy="busy.$$"; rm -f "$busy"; ln -s "$$ $EDGEKIT_RUN" "$busy" || exit 9; '
+    '[ -L "$2" ] || { rm -f "$busy"; exit 75; }; '
+)
+DONE = 'rm -f "$busy"'
 # $1 folder, $2 who asks. It ends with its input. What it writes now and then makes the device's system notice a
 # computer that vanished, which silence would hide for hours.
 _HOLD = (
@@ -38,6 +48,8 @@ _HOLD = (
     'ln -s "$$ $EDGEKIT_RUN $2" "lock.$mine" || { [ -L "lock.$mine" ] && exit 75; exit 9; }; '
     'highest; if [ "$n" != "$mine" ]; then rm -f "lock.$mine"; exit 75; fi; '
     'for f in lock.*; do [ "$f" = "lock.$mine" ] || rm -f "$f"; done; '
+    'for f in busy.*; do while [ -L "$f" ] && busy=$(readlink "$f") && alive "${busy%% *}" "${busy#* }"; do '
+    'sleep 1; done; rm -f "$f"; done; '
     'echo "held lock.$mine"; '
     "beat() { trap 'kill \"$s\" 2> /dev/null; exit' TERM; "
     'while :; do sleep 15 > /dev/null 2>&1 & s=$!; wait "$s"; echo || exit; done; }; '
@@ -49,7 +61,7 @@ _ASK = (
     'holder=$(readlink "lock.$n"); rest=${holder#* }; '
     'if alive "${holder%% *}" "${rest%% *}"; then echo "${rest#* }"; fi; exit 0'
 )
-_BUSY = 75
+LOST = 75
 _AGAIN_S = 0.5
 # A deployment that was killed this moment still has a process on the device.
 _GRACE_S = 2.0
@@ -186,7 +198,7 @@ class DeploymentLock:
                 running.close()
         if running.status is None:
             raise shell.lost(errors)
-        if running.status != _BUSY:
+        if running.status != LOST:
             raise _unwritable(shell, errors)
         return _read(said)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import device_files
+from edgekit.deployment_lock import CLAIM, DONE, LOST
 from edgekit.device import Device
 from edgekit.errors import DeviceError
 from edgekit.release import DIGEST, MANIFEST, Release, ReleaseFile, read_manifest
@@ -22,7 +23,6 @@ from edgekit.shell import Shell
 
 _MOST_MANIFEST_BYTES = 256 << 10
 _VERIFY_BYTES_PER_S = 4 << 20
-_LOST_LOCK = 75
 
 # $1 folder.
 _LOOK = (
@@ -41,15 +41,15 @@ _VERIFY = (
 # $1 folder, $2 lock, $3 the digest whose half-sent files may stay, then the digests to remove. A release is
 # hidden before it is taken apart: what has a digest as its name is whole.
 _TIDY = (
-    'cd "$1" || exit 1; [ -L "$2" ] || exit 75; keep="releases/.$3.new"; shift 3; '
+    f'{CLAIM}keep="releases/.$3.new"; shift 3; '
     'for d; do [ "$(readlink current)" = "releases/$d" ] || mv -f "releases/$d" "releases/.$d.old"; done; '
-    'for f in releases/.*.new releases/.*.old .switch.*; do [ "$f" = "$keep" ] || rm -rf "$f"; done'
+    'for f in releases/.*.new releases/.*.old .switch.*; do [ "$f" = "$keep" ] || rm -rf "$f"; done; ' + DONE
 )
 # $1 folder, $2 lock, $3 digest, $4 nonce, $5 bytes of switch.json, which is its input; then the release's files.
 # `mv` into a folder replaces a link of the same name by one rename, where `mv` onto the link would follow it.
 # An existing release that is damaged gets its files one by one, each by a rename too.
 _ACTIVATE = (
-    'set -e; cd "$1"; [ -L "$2" ] || exit 75; '
+    CLAIM + "set -e; "
     'flush() { sync "$1" 2>/dev/null || sync; }; '
     'to="releases/$3"; new="releases/.$3.new"; s=".switch.$4"; bytes=$5; shift 5; '
     'mkdir "$s"; cat > "$s/switch.json"; [ "$(wc -c < "$s/switch.json")" -eq "$bytes" ]; flush "$s/switch.json"; '
@@ -59,7 +59,7 @@ _ACTIVATE = (
     'if [ -d "$to" ]; then for f in "$new"/*; do mv -f "$f" "$to/"; done; flush "$to"; rmdir "$new"; '
     'else mv "$new" "$to"; fi; flush releases; fi; '
     '[ -f "$to/manifest.json" ]; ln -s "$to" "$s/current"; '
-    'mv -f "$s/switch.json" .; flush .; mv -f "$s/current" .; flush .; rmdir "$s"'
+    'mv -f "$s/switch.json" .; flush .; mv -f "$s/current" .; flush .; rmdir "$s"; ' + DONE
 )
 
 
@@ -278,7 +278,7 @@ def came_between(shell: Shell) -> DeviceError:
 
 
 def _check_lock(shell: Shell, status: int) -> None:
-    if status == _LOST_LOCK:
+    if status == LOST:
         raise came_between(shell)
 
 
