@@ -1,0 +1,272 @@
+"""The lab itself: devices are what they claim to be, faults do what they say, and nothing is left behind."""
+
+import contextlib
+import hashlib
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from devicelab.faultproxy import FaultProxy
+from devicelab.processes import LabError, UnavailableError, find_program, is_alive, listens, wait_until
+
+
+@pytest.fixture
+def echo_port():
+    """A server that sends back what it gets."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer(client: socket.socket) -> None:
+            with client, contextlib.suppress(OSError):
+                while data := client.recv(65536):
+                    client.sendall(data)
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=[listener.accept()[0]], daemon=True).start()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+@pytest.fixture
+def proxy(echo_port):
+    with FaultProxy(echo_port) as proxy:
+        yield proxy
+
+
+def _client(proxy: FaultProxy) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
+
+
+def _echo(client: socket.socket, data: bytes) -> bytes:
+    with contextlib.suppress(OSError):  # What is then read says more.
+        client.sendall(data)
+    return _receive(client, len(data))
+
+
+def _receive(client: socket.socket, count: int) -> bytes:
+    received = b""
+    while len(received) < count:
+        data = client.recv(65536)
+        if not data:
+            break
+        received += data
+    return received
+
+
+def test_the_proxy_passes_everything_and_ends_as_the_other_side_does(proxy):
+    data = hashlib.sha256(b"x").digest() * 10_000
+    with _client(proxy) as client:
+        threading.Thread(target=client.sendall, args=[data], daemon=True).start()
+        assert _receive(client, len(data)) == data
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(10) == b""
+    assert proxy.bytes_up == proxy.bytes_down == len(data)
+    wait_until(lambda: proxy.connections() == 0, "the end of the connection")
+
+
+def test_a_stalled_link_delivers_late_and_loses_nothing(proxy):
+    with _client(proxy) as client:
+        assert _echo(client, b"before") == b"before"
+        proxy.stall()
+        client.sendall(b"during")
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.recv(10)
+        with _client(proxy) as other:
+            other.sendall(b"new")
+            other.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                other.recv(10)
+            proxy.pass_all()
+            other.settimeout(10)
+            assert other.recv(10) == b"new"
+        client.settimeout(10)
+        assert client.recv(10) == b"during"
+
+
+def test_a_reset_link_stays_so_until_it_passes_again(proxy):
+    with _client(proxy) as client:
+        assert _echo(client, b"before") == b"before"
+        proxy.reset()
+        with pytest.raises(ConnectionResetError):
+            client.recv(10)
+    with pytest.raises(ConnectionResetError), _client(proxy) as client:
+        client.recv(10)
+    proxy.reset_once()
+    with _client(proxy) as client:
+        assert _echo(client, b"after") == b"after"
+
+
+@pytest.mark.parametrize("upwards", [True, False])
+def test_a_link_is_cut_after_exactly_so_many_bytes(proxy, upwards):
+    with _client(proxy) as client:
+        assert _echo(client, b"before") == b"before"
+        proxy.cut_after(100_000, upwards=upwards)
+        with pytest.raises(ConnectionResetError):
+            _echo(client, b"x" * 300_000)
+    passed = proxy.bytes_up if upwards else proxy.bytes_down
+    assert passed == 100_000 + len(b"before")
+    with _client(proxy) as client:
+        assert _echo(client, b"after") == b"after"
+
+
+def test_a_slow_link_takes_its_time(proxy):
+    proxy.limit_rate(100_000)
+    with _client(proxy) as client:
+        started = time.monotonic()
+        assert _echo(client, b"x" * 50_000) == b"x" * 50_000
+        # 0.5 s up, and the last chunk down again.
+        assert time.monotonic() - started > 0.5
+
+
+def test_a_refusing_proxy_keeps_its_port(proxy):
+    with _client(proxy) as client:
+        proxy.refuse()
+        with pytest.raises(ConnectionResetError):
+            client.recv(10)
+    with pytest.raises(ConnectionRefusedError):
+        _client(proxy)
+    proxy.pass_all()
+    with _client(proxy) as client:
+        assert _echo(client, b"after") == b"after"
+
+
+def test_a_proxy_before_a_dead_server_resets():
+    with FaultProxy(1) as proxy, pytest.raises(ConnectionResetError), _client(proxy) as client:
+        client.recv(10)
+
+
+def test_a_closed_proxy_leaves_no_thread_and_no_port(echo_port):
+    threads = threading.active_count()
+    proxy = FaultProxy(echo_port)
+    with _client(proxy) as client:
+        assert _echo(client, b"x") == b"x"
+        proxy.close()
+        assert threading.active_count() <= threads + 1  # The echo server's own.
+        assert not listens(proxy.port)
+    proxy.close()
+
+
+def test_a_missing_program_says_how_to_get_it():
+    with pytest.raises(UnavailableError, match="apt-get install openssh-nothing"):
+        find_program("no-such-program", "openssh-nothing")
+
+
+def test_ssh_logs_in_and_starts_in_the_devices_home(sshd):
+    assert sshd.access.output("pwd") == str(sshd.home)
+    assert sshd.access.output("sh", "-c", "echo $HOME") == str(sshd.home)
+    assert sshd.access.run("sh", "-c", "cat; exit 7", text_input="hello").stdout == "hello"
+    assert sshd.access.run("sh", "-c", "exit 7").returncode == 7
+
+
+def test_files_come_over_sftp_into_the_devices_home(sshd, tmp_path):
+    (tmp_path / "a file").write_bytes(b"x" * 100_000)
+    sftp = find_program("sftp", "openssh-client")
+    done = subprocess.run(
+        [sftp, "-F", sshd.access.config, "-b", "-", sshd.access.alias],
+        input=f'put "{tmp_path / "a file"}" "a copy"\n',
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (sshd.home / "a copy").read_bytes() == b"x" * 100_000
+
+
+def test_sessions_see_the_environment_that_a_test_wants(make_sshd):
+    sshd = make_sshd(environment={"WORD": "two words"}, login_shell="/bin/bash")
+    (sshd.home / ".bashrc").write_text("echo noise\n")
+    assert sshd.access.output("printenv", "WORD").splitlines()[-1] == "two words"
+    sshd.restart(WORD="other")
+    assert sshd.access.output("printenv", "WORD").splitlines()[-1] == "other"
+
+
+def test_a_device_without_python_has_everything_else(make_sshd):
+    sshd = make_sshd(has_python=False)
+    assert sshd.access.run("python3", "-c", "print(1)").returncode == 127
+    assert sshd.access.run("sh", "-c", "command -v python3 python").returncode != 0
+    assert sshd.access.output("sha256sum", "/dev/null").startswith("e3b0c442")
+
+
+@pytest.mark.parametrize(
+    ("trust", "message"),
+    [("wrong", "HOST IDENTIFICATION HAS CHANGED"), ("nothing", "Host key verification failed")],
+)
+def test_a_device_with_another_key_is_refused(sshd, trust, message):
+    sshd.access.trust_host(trust)
+    done = sshd.access.run("true")
+    assert done.returncode == 255
+    assert message in done.stderr
+    sshd.access.trust_host("right and wrong")
+    assert sshd.access.run("true").returncode == 0
+
+
+def test_a_killed_session_ends_the_client_and_leaves_the_server(sshd):
+    client = subprocess.Popen(
+        sshd.access.ssh_command("sh", "-c", "echo up; sleep 100"), stdout=subprocess.PIPE, text=True
+    )
+    with client:
+        assert client.stdout.readline() == "up\n"
+        sshd.kill_sessions()
+        assert client.wait(10) == 255
+    assert sshd.programs() != []
+    assert sshd.access.run("true").returncode == 0
+
+
+def test_a_frozen_server_is_connected_to_and_silent(sshd):
+    sshd.freeze()
+    with socket.create_connection(("127.0.0.1", sshd.access.port), timeout=10) as client:
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.recv(10)
+        sshd.thaw()
+        client.settimeout(10)
+        assert client.recv(10).startswith(b"SSH-2.0")
+
+
+def test_a_session_through_the_proxy_ends_with_the_link(sshd):
+    proxy = sshd.access.through_proxy()
+    assert sshd.access.output("echo", "through") == "through"
+    assert proxy.bytes_down > 0
+    proxy.cut_after(200_000)
+    done = sshd.access.run("wc", "-c", text_input="x" * 1_000_000)
+    assert done.returncode == 255
+    assert sshd.access.output("echo", "again") == "again"
+    proxy.refuse()
+    assert "refused" in sshd.access.run("true").stderr
+
+
+def test_nothing_of_a_server_is_left(make_sshd):
+    sshd = make_sshd()
+    with subprocess.Popen(
+        sshd.access.ssh_command("sh", "-c", "trap '' HUP; echo up; sleep 100"),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as client:
+        assert client.stdout.readline() == "up\n"
+        pids = [sshd.pid, *sshd.sessions(), *sshd.programs()]
+        assert len(pids) >= 3
+        port = sshd.access.through_proxy().port
+        sshd.close()
+        assert [pid for pid in pids if is_alive(pid)] == []
+        assert not listens(port)
+        assert not listens(sshd.access.device_port)
+        client.send_signal(signal.SIGKILL)
+    sshd.close()
+
+
+def test_a_server_that_cannot_start_says_why(sshd):
+    sshd.stop()
+    sshd.environment = {"A": 'a"\nNoSuchOption 1'}
+    with pytest.raises(LabError, match="NoSuchOption"):
+        sshd.start()
