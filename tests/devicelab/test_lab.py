@@ -2,11 +2,15 @@
 
 import contextlib
 import hashlib
+import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -270,3 +274,154 @@ def test_a_server_that_cannot_start_says_why(sshd):
     sshd.environment = {"A": 'a"\nNoSuchOption 1'}
     with pytest.raises(LabError, match="NoSuchOption"):
         sshd.start()
+
+
+def _mounts_below(folder: Path) -> list[str]:
+    """What this machine sees mounted there."""
+    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line]
+
+
+@pytest.mark.devicelab
+def test_a_pi_is_a_pi_as_far_as_programs_can_tell(fake_pi):
+    output = fake_pi.access.output
+    assert output("uname", "-m") == "aarch64"
+    assert output("whoami") == "pi"
+    assert output("hostname") == "raspberrypi"
+    assert output("pwd") == "/home/pi"
+    assert "Raspberry Pi 4 Model B" in output("cat", "/sys/firmware/devicetree/base/model")
+    assert output("grep", "-c", "0xd08", "/proc/cpuinfo") == "4"
+    assert output("python3", "-c", "import platform; print(*platform.libc_ver())") == "glibc 2.36"
+    assert 3_000 < int(output("sh", "-c", "free -m | awk '/^Mem/ {print $2}'")) < 4_000
+    assert int(output("sh", "-c", "df -Pk . | awk 'NR==2 {print $4}'")) > 0
+    # The device has processes of its own only.
+    assert int(output("sh", "-c", "ls -d /proc/[0-9]* | wc -l")) < 12
+
+
+@pytest.mark.devicelab
+def test_a_pi_shows_what_tests_set(fake_pi):
+    output = fake_pi.access.output
+    assert output("vcgencmd", "get_throttled") == "throttled=0x0"
+    assert output("vcgencmd", "measure_temp") == "temp=48.3'C"
+    fake_pi.set_throttled(0x50005)
+    fake_pi.set_temperature(85.1)
+    fake_pi.set_frequency(600_000)
+    fake_pi.set_governor("powersave")
+    fake_pi.set_available_memory(20_000)
+    assert output("vcgencmd", "get_throttled") == "throttled=0x50005"
+    assert output("vcgencmd", "measure_temp") == "temp=85.1'C"
+    assert output("vcgencmd", "measure_clock", "arm") == "frequency(48)=600000000"
+    assert output("cat", "/sys/class/thermal/thermal_zone0/temp") == "85100"
+    assert output("cat", "/sys/devices/system/cpu/cpu3/cpufreq/scaling_governor") == "powersave"
+    assert output("awk", "/MemAvailable/ {print $2}", "/proc/meminfo") == "20000"
+    fake_pi.reset()
+    assert output("vcgencmd", "get_throttled") == "throttled=0x0"
+
+
+@pytest.mark.devicelab
+def test_a_pi_without_python(fake_pi):
+    fake_pi.hide_python()
+    assert fake_pi.access.run("python3", "-V").returncode == 127
+    fake_pi.show_python()
+    assert fake_pi.access.output("python3", "-V").startswith("Python 3.11")
+
+
+@pytest.mark.devicelab
+def test_an_old_pi_has_old_python_and_libc(old_pi):
+    assert old_pi.access.output("python3", "-V").startswith("Python 3.9")
+    assert old_pi.access.output("getconf", "GNU_LIBC_VERSION") == "glibc 2.31"
+    assert old_pi.access.output("uname", "-m") == "aarch64"
+
+
+@pytest.mark.devicelab
+def test_a_pi_whose_disk_is_full_or_read_only(fake_pi):
+    fake_pi.mount_small_disk("/home/pi/a small disk", size_mb=8)
+    done = fake_pi.access.run("sh", "-c", "head -c 9000000 /dev/zero > 'a small disk/x'")
+    assert "No space left on device" in done.stderr
+    fake_pi.access.output("sh", "-c", "echo kept > kept")
+    fake_pi.mount_read_only("/home/pi")
+    assert "Read-only file system" in fake_pi.access.run("touch", "new").stderr
+    assert fake_pi.access.output("cat", "kept") == "kept"
+    fake_pi.unmount("/home/pi")
+    assert fake_pi.access.run("touch", "new").returncode == 0
+    assert _mounts_below(fake_pi.machine.root) == []
+
+
+@pytest.mark.devicelab
+def test_a_pi_with_a_wrong_clock(fake_pi):
+    now, ticks = map(int, fake_pi.access.output("sh", "-c", "date +%s; cut -d. -f1 /proc/uptime").split())
+    fake_pi.set_clock("-365d")
+    wrong, later = map(int, fake_pi.access.output("sh", "-c", "date +%s; cut -d. -f1 /proc/uptime").split())
+    assert abs((now - wrong) - 365 * 86400) < 60
+    assert 0 <= later - ticks < 60
+
+
+@pytest.mark.devicelab
+def test_a_pi_that_reboots_keeps_its_files_and_nothing_else(fake_pi):
+    boot_id = fake_pi.access.output("cat", "/proc/sys/kernel/random/boot_id")
+    fake_pi.mount_small_disk("/home/pi/small")
+    with subprocess.Popen(
+        fake_pi.access.ssh_command("sh", "-c", "echo kept > kept; sync; echo up; sleep 100"),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as client:
+        assert client.stdout.readline() == "up\n"
+        assert len(fake_pi.programs()) >= 2
+        before = fake_pi.machine.processes()
+        fake_pi.reboot()
+        assert client.wait(10) == 255
+    assert [pid for pid in before if is_alive(pid)] == []
+    assert fake_pi.access.output("cat", "/proc/sys/kernel/random/boot_id") != boot_id
+    assert fake_pi.access.output("cat", "kept") == "kept"
+    assert fake_pi.access.run("grep", "small", "/proc/mounts").returncode == 1
+
+
+@pytest.mark.devicelab
+def test_a_frozen_pi_is_silent_and_a_killed_session_ends_the_client(fake_pi):
+    fake_pi.freeze()
+    with socket.create_connection(("127.0.0.1", fake_pi.access.port), timeout=10) as client:
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.recv(10)
+        fake_pi.thaw()
+        client.settimeout(20)
+        assert client.recv(10).startswith(b"SSH-2.0")
+    with subprocess.Popen(
+        fake_pi.access.ssh_command("sh", "-c", "echo up; sleep 100"), stdout=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout.readline() == "up\n"
+        fake_pi.kill_sessions()
+        assert client.wait(10) == 255
+    assert fake_pi.access.run("true").returncode == 0
+
+
+@pytest.mark.devicelab
+def test_nothing_of_a_pi_is_left(make_fake_pi):
+    pi = make_fake_pi()
+    pi.mount_small_disk("/home/pi/small")
+    pids = pi.machine.processes()
+    assert len(pids) >= 2
+    assert _mounts_below(pi.machine.root) == []
+    pi.close()
+    assert [pid for pid in pids if is_alive(pid)] == []
+    assert not pi.machine.root.exists()
+    assert not listens(pi.access.device_port)
+
+
+@pytest.mark.devicelab
+def test_a_pi_ends_with_tests_that_are_killed(tmp_path, session_pi):
+    program = (
+        "import sys, time; from pathlib import Path; from devicelab.fake_pi import FakePi\n"
+        f"pi = FakePi(Path({str(tmp_path)!r}))\n"
+        "print(*pi.machine.processes(), flush=True); time.sleep(100)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as tests:
+        pids = list(map(int, tests.stdout.readline().split()))
+        assert len(pids) >= 2
+        tests.kill()
+    wait_until(lambda: not any(map(is_alive, pids)), "the end of the killed tests' device")
+    shutil.rmtree(tmp_path / "root")
