@@ -5,9 +5,9 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from devicelab import pi4_files
+from devicelab import system_files
 from devicelab.debian_root import DebianRoot
-from devicelab.machine import Machine
+from devicelab.machine import Machine, empty
 from devicelab.processes import LabError, find_program, free_port, listens, send, wait_until
 from devicelab.ssh_access import SshAccess
 
@@ -16,10 +16,25 @@ _PACKAGES = (
     *("tar", "gzip", "libc-bin", "openssh-server", "openssh-sftp-server"),
     *("python3-minimal", "libpython3-stdlib", "libstdc++6", "libfaketime"),
 )
+_PROCESSOR = system_files.CORTEX_A72
+_MODEL = "Raspberry Pi 4 Model B Rev 1.5"
+_MEMORY_KIB = 3_885_428
 _UID = 1000
 _KERNEL = "6.6.31+rpt-rpi-v8"
-_CPU = "cortex-a72"
 _SSHD = "/usr/sbin/sshd"
+_THROTTLED_FILE = "var/lib/vcgencmd/throttled"
+_VCGENCMD = f"""#!/bin/sh
+# Answers as the Pi's firmware does, from files that tests write.
+case "$1 $2" in
+    "get_throttled "*) echo "throttled=$(cat /{_THROTTLED_FILE})" ;;
+    "measure_temp "*) read -r t </sys/class/thermal/thermal_zone0/temp
+        echo "temp=$((t / 1000)).$((t % 1000 / 100))'C" ;;
+    "measure_clock arm") read -r khz </sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq
+        echo "frequency(48)=${{khz}}000" ;;
+    "measure_volts "*) echo "volt=0.8500V" ;;
+    *) echo 'error=1 error_msg="Command not registered"'; exit 255 ;;
+esac
+"""
 _FAKETIME = "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"
 _PASSWD = (
     "root:x:0:0:root:/root:/bin/bash\n"
@@ -77,11 +92,12 @@ class FakePi:
         self.machine.switch_off()
         root = self.machine.root
         for name in ("tmp", "var/tmp", "dev/shm"):
-            _empty(root / name)
-        _empty(self.home)
+            empty(root / name)
+        empty(self.home)
         self._write_ssh_folder()
         self.show_python()
-        pi4_files.write_sys(root)
+        system_files.write_sys(root, _PROCESSOR)
+        self.set_throttled(0)
         self.set_available_memory(3_500_000)
         self.switch_on()
 
@@ -109,7 +125,7 @@ class FakePi:
         """Start the device's sshd, where it is not running."""
         port = self.access.device_port
         self._sshd = self.machine.serve(
-            [_SSHD, "-D", "-e"], self.log, {"QEMU_CPU": _CPU, "QEMU_UNAME": _KERNEL}
+            [_SSHD, "-D", "-e"], self.log, {"QEMU_CPU": _PROCESSOR.emulated_as, "QEMU_UNAME": _KERNEL}
         )
         wait_until(lambda: listens(port), "the device's sshd")
 
@@ -132,24 +148,25 @@ class FakePi:
 
     def set_temperature(self, celsius: float) -> None:
         """Change what the SoC's sensor shows."""
-        pi4_files.set_temperature(self.machine.root, celsius)
+        system_files.set_temperature(self.machine.root, celsius)
 
     def set_frequency(self, khz: int) -> None:
         """Change the clock that all cores show."""
-        pi4_files.set_frequency(self.machine.root, khz)
+        system_files.set_frequency(self.machine.root, khz)
 
     def set_governor(self, name: str) -> None:
         """Change the governor that all cores show."""
-        pi4_files.set_governor(self.machine.root, name)
+        system_files.set_governor(self.machine.root, name)
 
     def set_throttled(self, bits: int) -> None:
         """Change what ``vcgencmd get_throttled`` says: bits 0 to 3 are now, 16 to 19 since the start."""
-        pi4_files.set_throttled(self.machine.root, bits)
+        (self.machine.root / _THROTTLED_FILE).write_text(f"{bits:#x}\n", encoding="ascii")
 
     def set_available_memory(self, kib: int) -> None:
         """Change the memory that ``/proc/meminfo`` shows as available."""
         # In place: the running device has this very file over its own.
-        (self.machine.folder / "meminfo").write_text(pi4_files.meminfo(kib), encoding="ascii")
+        text = system_files.meminfo(_MEMORY_KIB, kib)
+        (self.machine.folder / "meminfo").write_text(text, encoding="ascii")
 
     def set_environment(self, environment: Mapping[str, str]) -> None:
         """Say what later sessions find in their environment, instead of what an earlier call said."""
@@ -212,7 +229,7 @@ class FakePi:
                     "UsePAM no",
                     "Subsystem sftp /usr/lib/openssh/sftp-server",
                     # The emulator's own choice of CPU gives wrong results in some runtimes.
-                    f"SetEnv QEMU_CPU={_CPU} QEMU_UNAME={_KERNEL}",
+                    f"SetEnv QEMU_CPU={_PROCESSOR.emulated_as} QEMU_UNAME={_KERNEL}",
                 ]
             )
             + "\n",
@@ -225,7 +242,14 @@ class FakePi:
         shutil.copyfile(self.access.host_key, key)
         key.chmod(0o600)
         self.home.mkdir()
-        (folder / "cpuinfo").write_text(pi4_files.cpuinfo(), encoding="ascii")
+        (root / _THROTTLED_FILE).parent.mkdir()
+        system_files.write_program(root, "vcgencmd", _VCGENCMD)
+        base = root / "sys/firmware/devicetree/base"
+        base.mkdir(parents=True)
+        (base / "model").write_bytes(_MODEL.encode() + b"\0")
+        (base / "compatible").write_bytes(b"raspberrypi,4-model-b\0brcm,bcm2711\0")
+        board = f"Revision\t: c03115\nSerial\t\t: 10000000abcdef01\nModel\t\t: {_MODEL}\n"
+        (folder / "cpuinfo").write_text(_PROCESSOR.cpuinfo(board), encoding="ascii")
         self.machine.proc_files = {
             "cpuinfo": folder / "cpuinfo",
             "meminfo": folder / "meminfo",
@@ -238,11 +262,3 @@ class FakePi:
         shutil.copyfile(self.access.identity.with_suffix(".pub"), ssh / "authorized_keys")
         for path in (self.home, ssh, ssh / "authorized_keys"):
             shutil.chown(path, _UID, _UID)
-
-
-def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()

@@ -3,10 +3,12 @@
 Tests that use an emulated device carry the marker ``devicelab``; those with ``sshd`` are ordinary ones.
 """
 
+import os
 from collections.abc import Callable
 
 import pytest
 
+from devicelab.fake_phone import AdbNetwork, FakePhone
 from devicelab.fake_pi import FakePi
 from devicelab.processes import UnavailableError
 from devicelab.sshd import Sshd
@@ -69,6 +71,69 @@ def old_pi(_session_old_pi) -> FakePi:
     """An emulated Raspberry Pi 4 with Python 3.9 and glibc 2.31, as good as new."""
     _session_old_pi.reset()
     return _session_old_pi
+
+
+@pytest.fixture(scope="session")
+def _session_adb(tmp_path_factory):
+    network = _built("adb", lambda: AdbNetwork(tmp_path_factory.mktemp("adb")))
+    yield network
+    network.close()
+
+
+@pytest.fixture(scope="session")
+def _make_fake_phone(tmp_path_factory, _session_adb):
+    built = []
+
+    def make(port: int) -> FakePhone:
+        folder = tmp_path_factory.mktemp("phone")
+        built.append(_built("emulated phone", lambda: FakePhone(folder, _session_adb, port=port)))
+        return built[-1]
+
+    yield make
+    for phone in built:
+        phone.close()
+
+
+@pytest.fixture(scope="session")
+def _session_phone(_make_fake_phone) -> FakePhone:
+    return _make_fake_phone(5611)
+
+
+@pytest.fixture(scope="session")
+def _session_second_phone(_make_fake_phone) -> FakePhone:
+    return _make_fake_phone(5613)
+
+
+@pytest.fixture
+def adb_network(_session_adb, monkeypatch) -> AdbNetwork:
+    """adb's server without a device; ``adb`` in PATH reaches it for the test and the processes that it starts."""
+    monkeypatch.setenv("PATH", f"{_session_adb.programs}:{os.environ['PATH']}")
+    for name in (
+        "ADB_SERVER_SOCKET",
+        "ANDROID_ADB_SERVER_ADDRESS",
+        "ANDROID_ADB_SERVER_PORT",
+        "ANDROID_SERIAL",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    _session_adb.start_server()
+    _session_adb.disconnect_all()
+    return _session_adb
+
+
+@pytest.fixture
+def fake_phone(adb_network, _session_phone) -> FakePhone:
+    """An emulated phone, as good as new, the only device that ``adb`` sees."""
+    adb_network.disconnect_all()
+    _session_phone.reset()
+    return _session_phone
+
+
+@pytest.fixture
+def second_phone(fake_phone, _session_second_phone) -> FakePhone:
+    """One more emulated phone on the same adb server."""
+    _session_second_phone.reset()
+    fake_phone.connect()
+    return _session_second_phone
 
 
 def _built(what: str, build: Callable):

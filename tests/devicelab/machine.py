@@ -45,8 +45,8 @@ class Machine:
         self.folder = folder
         self.root = folder / "root"
         self.proc_files: dict[str, Path] = {}
+        self.network_of = network_of
         self._host_name = host_name
-        self._network_of = network_of
         self._process: Popen | None = None
         self._services: list[Popen] = []
         self._namespace = 0
@@ -173,4 +173,13 @@ class Machine:
         return ["nsenter", f"--target={self.init}", "--pid", "--mount", "--uts", "--net", "--"]
 
     def _enter_network(self) -> list[str]:
-        return [] if self._network_of is None else ["nsenter", f"--net=/proc/{self._network_of}/ns/net", "--"]
+        return [] if self.network_of is None else ["nsenter", f"--net=/proc/{self.network_of}/ns/net", "--"]
+
+
+def empty(folder: Path) -> None:
+    """Delete what is in a folder."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from devicelab.fake_phone import AdbNetwork, FakePhone
 from devicelab.faultproxy import FaultProxy
 from devicelab.processes import LabError, UnavailableError, find_program, is_alive, listens, wait_until
 
@@ -425,3 +426,125 @@ def test_a_pi_ends_with_tests_that_are_killed(tmp_path, session_pi):
         tests.kill()
     wait_until(lambda: not any(map(is_alive, pids)), "the end of the killed tests' device")
     shutil.rmtree(tmp_path / "root")
+
+
+def _adb(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """The plain ``adb`` of PATH, as edgekit starts it."""
+    return subprocess.run(
+        ["adb", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.devicelab
+def test_a_phone_is_a_phone_to_plain_adb(fake_phone, tmp_path):
+    assert _adb("devices").stdout.splitlines()[1:] == [f"{fake_phone.serial}\tdevice", ""]
+    assert _adb("shell", "uname -m").stdout.strip() == "aarch64"
+    assert _adb("shell", "exit 7").returncode == 7
+    assert _adb("shell", "command -v python3").returncode != 0
+    assert _adb("shell", "getprop ro.product.cpu.abi").stdout.strip() == "arm64-v8a"
+    (tmp_path / "a file").write_bytes(b"x" * 1_000_000)
+    assert _adb("push", str(tmp_path / "a file"), "/data/local/tmp/a copy").returncode == 0
+    assert _adb("pull", "/data/local/tmp/a copy", str(tmp_path / "back")).returncode == 0
+    assert (tmp_path / "back").read_bytes() == b"x" * 1_000_000
+
+
+@pytest.mark.devicelab
+def test_a_phone_shows_what_tests_set(fake_phone):
+    fake_phone.set_battery(level=9, celsius=44.5, powered=False)
+    fake_phone.set_thermal_status(3, celsius=47.5)
+    fake_phone.set_property("ro.product.model", "Other Phone")
+    battery = fake_phone.output("dumpsys battery")
+    assert "  level: 9\n" in battery
+    assert "  temperature: 445\n" in battery
+    assert "  USB powered: false\n" in battery
+    assert "Thermal Status: 3\n" in fake_phone.output("dumpsys thermalservice")
+    assert fake_phone.output("getprop ro.product.model") == "Other Phone"
+    assert "[ro.product.model]: [Other Phone]" in fake_phone.output("getprop")
+    assert fake_phone.output("getprop no.such.property fallback") == "fallback"
+    fake_phone.reset()
+    assert fake_phone.output("getprop ro.product.model") == "Fake Phone"
+
+
+@pytest.mark.devicelab
+def test_two_phones_are_told_apart_by_serial_number(fake_phone, second_phone):
+    second_phone.set_property("ro.product.model", "Second Phone")
+    assert "more than one device" in _adb("shell", "true").stderr
+    assert fake_phone.output("getprop ro.product.model") == "Fake Phone"
+    assert second_phone.output("getprop ro.product.model") == "Second Phone"
+
+
+@pytest.mark.devicelab
+def test_a_phone_that_does_not_allow_this_computer(fake_phone):
+    serial = fake_phone.network.add_unauthorized(5621)
+    assert fake_phone.network.states() == {fake_phone.serial: "device", serial: "unauthorized"}
+    assert "unauthorized" in _adb("-s", serial, "shell", "true").stderr
+    fake_phone.network.disconnect_all()
+    assert fake_phone.network.states() == {}
+
+
+@pytest.mark.devicelab
+def test_a_phone_that_goes_offline_and_comes_back(fake_phone):
+    fake_phone.kill_adbd()
+    wait_until(lambda: fake_phone.network.states() == {fake_phone.serial: "offline"}, "adb's notice")
+    assert "offline" in _adb("shell", "true").stderr
+    fake_phone.start_adbd()
+    fake_phone.connect()
+    assert fake_phone.output("echo back") == "back"
+    fake_phone.freeze()
+    with pytest.raises(subprocess.TimeoutExpired):
+        _adb("shell", "true", timeout_s=2)
+    fake_phone.thaw()
+    assert fake_phone.output("echo back") == "back"
+
+
+@pytest.mark.devicelab
+def test_a_killed_client_leaves_its_program_on_the_phone(fake_phone):
+    with subprocess.Popen(
+        ["adb", "shell", "echo up; sleep 100"], stdout=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout.readline() == "up\n"
+        client.kill()
+    assert len(fake_phone.programs()) >= 1
+    fake_phone.switch_off()
+    assert fake_phone.programs() == []
+
+
+@pytest.mark.devicelab
+def test_a_phone_whose_disk_is_full_or_read_only(fake_phone, tmp_path):
+    fake_phone.mount_small_disk("/data/local/tmp/small")
+    (tmp_path / "big").write_bytes(b"x" * 9_000_000)
+    done = _adb("push", str(tmp_path / "big"), "/data/local/tmp/small/big")
+    assert "No space left on device" in done.stdout + done.stderr
+    fake_phone.mount_read_only("/data/local/tmp")
+    assert "Read-only file system" in fake_phone.adb("shell", "touch /data/local/tmp/x").stderr
+    assert _mounts_below(fake_phone.machine.root) == []
+
+
+@pytest.mark.devicelab
+def test_nothing_of_phones_and_adb_is_left(tmp_path, fake_phone, monkeypatch):
+    monkeypatch.undo()  # The real adb is in PATH again, for a network of its own.
+    (tmp_path / "adb").mkdir()
+    (tmp_path / "phone").mkdir()
+    with (
+        contextlib.closing(AdbNetwork(tmp_path / "adb")) as network,
+        contextlib.closing(FakePhone(tmp_path / "phone", network)) as phone,
+    ):
+        # The same port and the same serial number in two networks.
+        assert phone.serial == fake_phone.serial
+        phone.set_property("ro.product.model", "Other Phone")
+        assert phone.output("getprop ro.product.model") == "Other Phone"
+        assert fake_phone.output("getprop ro.product.model") == "Fake Phone"
+        # A server that a client started, which is nobody's child.
+        network.adb("kill-server")
+        network.adb("connect", phone.serial)
+        pids = network.processes()
+        assert set(phone.machine.processes()) < set(pids)
+    assert [pid for pid in pids if is_alive(pid)] == []
+    assert network.processes() == []
+    assert not phone.machine.root.exists()
+    assert _mounts_below(tmp_path) == []
