@@ -48,8 +48,9 @@ def test_a_link_that_dies_costs_no_sample(shell, dense_onnx):
     with DeviceSession(shell, artifact) as session:
         first = session.run({"x": inputs["x"][:20]})
         # What a dead link leaves behind: a channel that ends without the worker's last line.
-        channel = session._worker._stream.channel
-        os.kill(channel.pid, signal.SIGKILL)
+        stream = session._worker._stream
+        for pid in (stream.channel.pid, stream.pid):
+            os.kill(pid, signal.SIGKILL)
         second = session.run({"x": inputs["x"][20:]})
         session.close()
     assert session.reconnections == 1
