@@ -1,9 +1,7 @@
 """The streams of a running command, here or on a device, read and written with deadlines."""
 
-import contextlib
 import os
 import selectors
-import signal
 import subprocess
 import tempfile
 import time
@@ -124,7 +122,7 @@ class Channel:
         self._errors.seek(max(0, size - _SHOWN_BYTES))
         return self._errors.read().decode(errors="replace").strip()
 
-    def status(self) -> int | None:
+    def exit_status(self) -> int | None:
         """How the command ended: its exit status, -11 after SIGSEGV, None where nobody knows."""
         raise NotImplementedError
 
@@ -160,16 +158,16 @@ class Channel:
 
 
 class ProcessChannel(Channel):
-    """A command that is a process of this machine, in a session of its own: ctrl-C is for the parent."""
+    """A command that is a process of this machine; ``detached`` keeps the terminal's ctrl-C from it."""
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], *, detached: bool = False) -> None:
         errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
         # Pipes of our own: the channel closes its ends itself, one at a time.
         their_stdin, stdin = os.pipe()
         stdout, their_stdout = os.pipe()
         try:
             self._process = subprocess.Popen(
-                list(words), stdin=their_stdin, stdout=their_stdout, stderr=errors, start_new_session=True
+                list(words), stdin=their_stdin, stdout=their_stdout, stderr=errors, start_new_session=detached
             )
         except BaseException:
             for descriptor in (stdin, stdout):
@@ -186,14 +184,13 @@ class ProcessChannel(Channel):
         """The process id."""
         return self._process.pid
 
-    def status(self) -> int | None:
-        """See ``Channel.status``: it waits for the end of the process."""
+    def exit_status(self) -> int | None:
+        """See ``Channel.exit_status``: it waits for the end of the process."""
         return self._process.wait()
 
     def _stop(self) -> None:
         if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
         self._process.wait()
 
 

@@ -29,6 +29,8 @@ _RUN = (
 _KILL = 'tr "\\0" "\\n" < "/proc/$2/environ" 2>/dev/null | grep -qx "EDGEKIT_RUN=$1" && kill -9 "$2"'
 
 _KILL_S = 10.0
+_STATUS_S = 3.0
+_SIGNALLED = 128
 _MOST_BYTES = 256 << 20
 
 
@@ -55,6 +57,7 @@ class RunningCommand:
         self._nonce = nonce
         self.pid = pid
         self.status: int | None = None
+        self._closed = False
         self._mark = f"edgekit-{nonce} exit ".encode()
 
     def write(self, content: bytes, until: float) -> None:
@@ -81,6 +84,14 @@ class RunningCommand:
         """See ``Channel.read_exact``."""
         return self.channel.read_exact(count, until)
 
+    def exit_status(self) -> int | None:
+        """How it ended: -11 after SIGSEGV; None where the link to it is lost."""
+        if self.status is None:
+            with contextlib.suppress(Ended, TimeoutError):
+                self.finish(time.monotonic() + _STATUS_S)
+        # A shell reports the end by a signal as 128 and the signal's number.
+        return self.status if self.status is None or self.status <= _SIGNALLED else _SIGNALLED - self.status
+
     def finish(self, until: float) -> bytes:
         """All that it still writes until it ends.
 
@@ -89,11 +100,12 @@ class RunningCommand:
             TimeoutError: It did not end in time.
         """
         output = self.channel.read_all(until, _MOST_BYTES)
-        content, mark, status = output.rpartition(b"\n" + self._mark)
+        # Its line end may have been read before, as the end of the line before.
+        content, mark, status = (b"\n" + output).rpartition(b"\n" + self._mark)
         if not mark:
             raise Ended
         self.status = int(status)
-        return content
+        return content[1:]
 
     def error_text(self) -> str:
         """See ``Channel.error_text``."""
@@ -101,6 +113,9 @@ class RunningCommand:
 
     def close(self) -> None:
         """Free the channel; a command that has not ended is ended by its process id."""
+        if self._closed:
+            return
+        self._closed = True
         if self.status is None:
             self._shell.kill(self._nonce, self.pid)
         self.channel.close()

@@ -37,7 +37,7 @@ class AdbTransport:
     def start(self, words: Sequence[str]) -> Channel:
         """See ``Transport.start``: adb hands one string to the device's shell, so every word is quoted."""
         # -T: without a terminal, bytes pass unchanged and standard error stays apart.
-        return ProcessChannel(["adb", "-s", self._serial, "shell", "-T", shlex.join(words)])
+        return ProcessChannel(["adb", "-s", self._serial, "shell", "-T", shlex.join(words)], detached=True)
 
     def close(self) -> None:
         """Nothing is open."""

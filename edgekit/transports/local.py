@@ -15,7 +15,7 @@ class LocalTransport:
 
     def start(self, words: Sequence[str]) -> Channel:
         """See ``Transport.start``."""
-        return ProcessChannel(words)
+        return ProcessChannel(words, detached=True)
 
     def close(self) -> None:
         """Nothing is open."""

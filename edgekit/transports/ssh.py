@@ -89,8 +89,8 @@ class _SshChannel(Channel):
         self._loop = loop
         self._process = process
 
-    def status(self) -> int | None:
-        """See ``Channel.status``: None where the link was lost before the command ended."""
+    def exit_status(self) -> int | None:
+        """See ``Channel.exit_status``: None where the link was lost before the command ended."""
         with contextlib.suppress(FutureTimeoutError):
             self._loop.wait(self._process.wait_closed(), _CLOSE_S)
         return self._process.returncode
