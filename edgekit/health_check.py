@@ -1,10 +1,9 @@
 """The health check of a deployment: does the device compute what this computer computes from the same file?"""
 
 import contextlib
-import importlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,11 @@ import numpy as np
 from edgekit.artifact import Artifact, TensorSpec
 from edgekit.contract import under_contract
 from edgekit.data import open_dataset
+from edgekit.device_runtime import InstalledRuntime
+from edgekit.device_session import DeviceSession
 from edgekit.errors import DeviceError, ModelError, UsageError
 from edgekit.findings import Finding
-from edgekit.runtimes import Session, open_session
+from edgekit.runtimes import open_session
 from edgekit.shell import Shell
 from edgekit.tensor import Array, difference
 
@@ -41,6 +42,7 @@ class Health:
     data: str | None = None
     steps: float | None = None
     snr_db: float | None = None
+    runtime: str | None = None
 
     def describe(self) -> dict[str, Any]:
         """The check as it stands in JSON documents."""
@@ -51,6 +53,7 @@ class Health:
             "data": self.data,
             "steps": self.steps,
             "snr_db": self.snr_db,
+            "runtime": self.runtime,
         }
 
 
@@ -90,7 +93,7 @@ def trial_of(
 
 
 def check_health(
-    shell: Shell, artifact: Artifact, path: str, trial: Trial, *, runtime: str | None = None
+    shell: Shell, artifact: Artifact, path: str, trial: Trial, runtime: InstalledRuntime
 ) -> Health:
     """Run a model on this computer and on a device, and compare.
 
@@ -99,20 +102,24 @@ def check_health(
         artifact: The model on this computer.
         path: The same file on the device.
         trial: The samples.
-        runtime: What executes it on the device; the device's choice when None.
+        runtime: What executes it on the device.
 
     Raises:
-        DeviceError: The link is lost, or the device has no runtime for the model.
+        DeviceError: The link is lost.
+        DependencyError: The runtime on the device does not work.
         ModelError: This computer cannot run the model.
     """
-    with contextlib.closing(open_session(artifact)) as session:
-        expected = session.run(trial.inputs)
+    with contextlib.closing(open_session(artifact)) as here:
+        expected = here.run(trial.inputs)
     try:
-        with contextlib.closing(open_on_device(shell, artifact, path, runtime)) as session:
+        with DeviceSession(shell, artifact, runtime=runtime.name, path=path) as session:
             found = session.run(trial.inputs)
+            session.close()
     except ModelError as error:
-        return Health(False, f"The device cannot run it: {error.message}", trial.count, trial.data)
-    return _compared(artifact, expected, found, trial)
+        health = Health(False, f"The device cannot run it: {error.message}", trial.count, trial.data)
+    else:
+        health = _compared(artifact, expected, found, trial)
+    return replace(health, runtime=runtime.name)
 
 
 def failed(shell: Shell, digest: str, health: Health, serves: str | None) -> DeviceError:
@@ -123,13 +130,6 @@ def failed(shell: Shell, digest: str, health: Health, serves: str | None) -> Dev
         f"The release {digest[:12]} failed its health check on {shell.device.name}; {now}. {health.detail}",
         "`edgekit debug MODEL MODEL --device DEVICE` finds the first operator that differs.",
     )
-
-
-def open_on_device(shell: Shell, artifact: Artifact, path: str, runtime: str | None) -> Session:
-    """Load a file of the device there."""
-    module = importlib.import_module("edgekit.device_session")
-    session: Session = module.open_device_session(shell, artifact, runtime, path=path)
-    return session
 
 
 def _compared(

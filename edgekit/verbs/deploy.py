@@ -12,6 +12,8 @@ from edgekit.artifact import Artifact
 from edgekit.deployment_lock import DeploymentLock, now, this_process
 from edgekit.device import Device
 from edgekit.device_releases import Entry
+from edgekit.device_runtime import InstalledRuntime
+from edgekit.device_session import choose_runtime
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
@@ -152,6 +154,8 @@ class _Run:
         is_whole = self._is_whole()
         if is_whole and self.present.current == digest:
             return Health(None, "It is in service already, and all its files are as they should be.")
+        # Known before anything is sent: is there what could try it?
+        runtime = None if trial is None else choose_runtime(shell, self._artifact, self._runtime)
         folder = device_releases.folder_of(shell, digest)
         if not is_whole:
             folder = device_releases.staging_of(shell, digest)
@@ -162,7 +166,7 @@ class _Run:
                 raise device_releases.damaged(
                     shell, digest, f"{', '.join(wrong)} arrived with another digest"
                 )
-        health = self._try(trial, f"{folder}/{self._release.model}")
+        health = self._try(trial, runtime, f"{folder}/{self._release.model}")
         self._look_again()
         entry = Entry(digest, now(), this_process().account)
         device_releases.activate(shell, self._lock.name, self.present, self._release, entry)
@@ -171,6 +175,7 @@ class _Run:
 
     def remove_old(self, keep: int) -> tuple[str, ...]:
         """Remove the oldest releases; returns their digests."""
+        self._lock.renew()
         self.present = device_releases.look(self._shell)
         removed = device_releases.superfluous(self.present, keep)
         device_releases.tidy(self._shell, self._lock.name, remove=removed)
@@ -198,13 +203,13 @@ class _Run:
             self.findings += (Finding("EK844", text, "The card or disk of the device may be failing."),)
         return not wrong
 
-    def _try(self, trial: Trial | None, path: str) -> Health:
-        if trial is None:
+    def _try(self, trial: Trial | None, runtime: InstalledRuntime | None, path: str) -> Health:
+        if trial is None or runtime is None:
             text = "The release goes into service untried."
             self.findings += (Finding("EK846", text, "Leave --no-health-check away."),)
             return NOT_CHECKED
         try:
-            health = check_health(self._shell, self._artifact, path, trial, runtime=self._runtime)
+            health = check_health(self._shell, self._artifact, path, trial, runtime)
         except EdgekitError as error:
             if error.code not in _LINK_CODES:
                 self._discard()

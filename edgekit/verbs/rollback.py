@@ -10,6 +10,7 @@ from edgekit import device_files, device_releases
 from edgekit.deployment_lock import DeploymentLock, now, this_process
 from edgekit.device import Device
 from edgekit.device_releases import Entry, Present
+from edgekit.device_session import choose_runtime
 from edgekit.errors import DeviceError, UsageError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
@@ -132,4 +133,4 @@ def _try(
         data = health_check if isinstance(health_check, str) else None
         trial, findings = trial_of(artifact, data, seed=seed)
         path = f"{folder}/{release.model}"
-        return check_health(shell, artifact, path, trial, runtime=runtime), findings
+        return check_health(shell, artifact, path, trial, choose_runtime(shell, artifact, runtime)), findings
