@@ -5,9 +5,9 @@ that slows down slows all of them, and their ratio holds.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from edgekit.artifact import Artifact, Format
 from edgekit.catalog import unknown
 from edgekit.errors import UsageError
 from edgekit.measurement import Measurement
+from edgekit.raw_tensors import RawSets
 from edgekit.worker_process import WorkerProcess
 
 # The formats that each runtime opens, the default runtime of a format first.
@@ -28,6 +29,33 @@ _ASKED_SECONDS = 60.0
 _WARMUP_SECONDS = 5.0
 _SETTLE_MS = 2.0
 _SLOW_NS = 20_000_000
+
+
+@dataclass(frozen=True)
+class Delegate:
+    """A TFLite delegate in a library of the machine that runs the model: ``libneuron.so,cache=/tmp``."""
+
+    library: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``LIBRARY[,KEY=VALUE...]``.
+
+        Raises:
+            UsageError: An option has no value, or there is no library.
+        """
+        library, *options = text.split(",")
+        pairs = [option.partition("=") for option in options]
+        if not library or not all(key and sign for key, sign, _ in pairs):
+            raise UsageError(
+                "EK523", f"{text!r} names no delegate.", "Use --delegate LIBRARY[,KEY=VALUE...], or cpu."
+            )
+        return cls(library, {key: value for key, _, value in pairs})
+
+    def describe(self) -> dict[str, Any]:
+        """The delegate as it stands in JSON documents."""
+        return {"library": self.library, "options": dict(self.options)}
 
 
 @dataclass(frozen=True)
@@ -46,6 +74,7 @@ class BenchmarkOptions:
     threads: int = 1
     runtime: str | None = None
     xnnpack: bool = True
+    delegate: Delegate | None = None
     data: str | None = None
     seed: int = 0
     deadline_s: float = 120.0
@@ -72,17 +101,18 @@ class BenchmarkOptions:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and the runtime that will run it."""
+    """A model and the runtime that will run it; ``path`` is where it lies on a device."""
 
     artifact: Artifact
     runtime: str
+    path: str | None = None
 
 
 class Runner:
     """One loaded model and the blocks that were measured of it so far."""
 
     def __init__(
-        self, subject: Subject, options: BenchmarkOptions, process: WorkerProcess, data: Path | None
+        self, subject: Subject, options: BenchmarkOptions, process: WorkerProcess, feeds: RawSets | None
     ) -> None:
         self.subject = subject
         self.process = process
@@ -92,12 +122,14 @@ class Runner:
         opened = process.ask(
             "open",
             deadline_s=options.deadline_s,
-            model=str(subject.artifact.path.absolute()),
+            model=subject.path or str(subject.artifact.path.absolute()),
             runtime=subject.runtime,
             threads=options.threads,
             xnnpack=options.xnnpack,
-            data=None if data is None else str(data),
+            delegate=None if options.delegate is None else options.delegate.describe(),
             seed=options.seed,
+            blob=b"" if feeds is None else feeds.content,
+            **({} if feeds is None else feeds.request()),
         )
         warm_s = _WARMUP_SECONDS if options.warmup_runs is None else _ASKED_SECONDS
         warmed = process.ask(

@@ -2,14 +2,11 @@
 
 import contextlib
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import edgekit
 from edgekit.artifact import Artifact
@@ -31,10 +28,12 @@ from edgekit.measurement import (
     throughput_per_s,
 )
 from edgekit.noise import BUSY_PCT, judge
+from edgekit.raw_tensors import RawSets, RawTensors
 from edgekit.worker_process import WorkerProcess
 
 _WINDOW_S = 0.3
-_SAMPLES = 64
+# More distinct inputs than this tell nothing new about speed.
+_SETS = 64
 _CODES = {
     Verdict.NOISY: "EK501",
     Verdict.THROTTLED: "EK502",
@@ -176,14 +175,12 @@ def benchmark(
     options = options or BenchmarkOptions()
     chosen = subjects(models, options)
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-")))
         probe = stack.enter_context(WorkerProcess("this machine"))
         before = _conditions(probe, [])
         runners = []
-        for number, subject in enumerate(chosen):
+        for subject in chosen:
             process = stack.enter_context(WorkerProcess(subject.artifact.path.name))
-            data = _write_data(subject, options, folder / f"{number}.npz")
-            runners.append(Runner(subject, options, process, data))
+            runners.append(Runner(subject, options, process, feeds_of(subject, options)))
         start = _conditions(probe, [runner.process.pid for runner in runners], window_s=0.0)
         measure(runners, options, progress or (lambda _done, _total: None))
         after = _conditions(probe, [runner.process.pid for runner in runners])
@@ -225,14 +222,16 @@ def _subject(artifact: Artifact, options: BenchmarkOptions) -> Subject:
     return Subject(artifact, runtime)
 
 
-def _write_data(subject: Subject, options: BenchmarkOptions, path: Path) -> Path | None:
-    """The first samples of the user's data as the worker reads them, None for random inputs."""
+def feeds_of(subject: Subject, options: BenchmarkOptions) -> RawSets | None:
+    """The first samples of the user's data as the worker takes them, None for random inputs."""
     if options.data is None:
         return None
     dataset = open_dataset(options.data).bind(subject.artifact.inputs)
-    batch = dataset.take(range(min(dataset.count, _SAMPLES)))
-    np.savez(path, allow_pickle=False, **batch.inputs)
-    return path
+    raw = RawTensors(subject.artifact)
+    # Whole sets only: a filled up one would repeat its last sample.
+    count = min(dataset.count, _SETS * raw.batch)
+    batch = dataset.take(range(max(1, count // raw.batch) * raw.batch if count >= raw.batch else count))
+    return raw.sets(batch.inputs)
 
 
 def _conditions(probe: WorkerProcess, own_pids: list[int], window_s: float = _WINDOW_S) -> Conditions:
