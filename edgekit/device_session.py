@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -65,9 +64,7 @@ def choose_runtime(shell: Shell, artifact: Artifact, asked: str | None = None) -
     )
 
 
-def place(
-    shell: Shell, artifact: Artifact, *, progress: Callable[[int, int], None] | None = None
-) -> str:
+def place(shell: Shell, artifact: Artifact, *, progress: Callable[[int, int], None] | None = None) -> str:
     """Bring a model to a device, named by its digest; returns its path there.
 
     Raises:
@@ -112,7 +109,7 @@ class DeviceSession:
         self._raw = RawTensors(artifact)
         self.runtime = choose_runtime(shell, artifact, runtime)
         self._path = place(shell, artifact, progress=progress)
-        self._options = {
+        self._options: dict[str, Any] = {
             "threads": threads,
             "xnnpack": True,
             "delegate": None if delegate is None else delegate.describe(),
