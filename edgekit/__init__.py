@@ -23,6 +23,7 @@ _HOME = {
     "check": "edgekit.workflows.check",
     "compare": "edgekit.workflows.compare",
     "create_baseline": "edgekit.workflows.baseline",
+    "device_setup": "edgekit.verbs.device_setup",
     "doctor": "edgekit.verbs.doctor",
     "evaluate": "edgekit.verbs.evaluate",
     "explain": "edgekit.findings",
@@ -51,6 +52,7 @@ __all__ = [
     "check",
     "compare",
     "create_baseline",
+    "device_setup",
     "doctor",
     "evaluate",
     "explain",
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from edgekit.formats import open_artifact
     from edgekit.recipe import Recipe
     from edgekit.verbs.benchmark import benchmark
+    from edgekit.verbs.device_setup import device_setup
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect
