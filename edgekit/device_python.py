@@ -9,7 +9,7 @@ from edgekit.shell import Shell
 from edgekit.wheels import Platform
 
 # Must run in every Python 3. A 64-bit kernel may run a 32-bit Python, whose wheels are the 32-bit ones.
-_ASK = """
+ASK = """
 import json, os, platform, struct, sys
 try:
     import numpy
@@ -53,6 +53,7 @@ class DevicePython:
     platform: Platform
     numpy_version: str | None
     has_lse: bool
+    implementation: str = "cpython"
 
 
 def find(shell: Shell, program: str = "python3") -> DevicePython:
@@ -69,26 +70,9 @@ def find(shell: Shell, program: str = "python3") -> DevicePython:
             f"{shell.device.name} has no {program}.",
             "Install Python 3.9 or newer there, or use --native, which needs none.",
         )
-    done = shell.run(path, "-c", _ASK, check=False)
+    done = shell.run(path, "-c", ASK, check=False)
     try:
-        facts = json.loads(done.text.splitlines()[-1])
-        major, minor, micro = map(int, facts["version"])
-        libc = re.fullmatch(r"glibc (\d+)\.(\d+).*", facts["libc"] or "")
-        machine = _NAMES.get(str(facts["machine"]).lower(), str(facts["machine"]))
-        architecture = _32_BIT.get(machine, machine) if facts["bits"] == 32 else machine
-        if facts["implementation"] != "cpython":
-            raise DeviceError(
-                "EK836",
-                f"{path} on {shell.device.name} is {facts['implementation']}; the runtimes need CPython.",
-                "Name another one with --python.",
-            )
-        return DevicePython(
-            path,
-            f"{major}.{minor}.{micro}",
-            Platform((major, minor), architecture, (int(libc[1]), int(libc[2])) if libc else None),
-            facts["numpy"],
-            bool(facts["lse"]) or not architecture.startswith(("aarch64", "arm")),
-        )
+        found = parse(path, done.text)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         said = done.errors.splitlines()[-1] if done.errors else f"it ends with status {done.status}"
         raise DeviceError(
@@ -97,3 +81,36 @@ def find(shell: Shell, program: str = "python3") -> DevicePython:
             "Name another one with --python.",
             detail=done.errors,
         ) from error
+    if found.implementation != "cpython":
+        raise DeviceError(
+            "EK836",
+            f"{path} on {shell.device.name} is {found.implementation}; the runtimes need CPython.",
+            "Name another one with --python.",
+        )
+    return found
+
+
+def parse(path: str, answer: str) -> DevicePython:
+    """What a Python said to ``ASK``.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError: That is no answer.
+    """
+    facts = json.loads(answer.splitlines()[-1])
+    major, minor, micro = map(int, facts["version"])
+    libc = re.fullmatch(r"glibc (\d+)\.(\d+).*", facts["libc"] or "")
+    architecture = userland(str(facts["machine"]), int(facts["bits"]))
+    return DevicePython(
+        path,
+        f"{major}.{minor}.{micro}",
+        Platform((major, minor), architecture, (int(libc[1]), int(libc[2])) if libc else None),
+        facts["numpy"],
+        bool(facts["lse"]) or not architecture.startswith(("aarch64", "arm")),
+        str(facts["implementation"]),
+    )
+
+
+def userland(machine: str, bits: int) -> str:
+    """The architecture of programs, from that of the kernel and the width of their pointers."""
+    machine = _NAMES.get(machine.lower(), machine)
+    return _32_BIT.get(machine, machine) if bits == 32 else machine

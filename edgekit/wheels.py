@@ -146,7 +146,13 @@ def wanted(runtime: str, platform: Platform) -> tuple[Wanted, Wanted]:
 
 def runs(runtime: str, platform: Platform) -> bool:
     """Whether some version of a runtime runs on a platform."""
-    return any(not _refusal(rule, platform) for rule in _rules(runtime))
+    return not why_not(runtime, platform)
+
+
+def why_not(runtime: str, platform: Platform) -> str:
+    """Why no version of a runtime runs on a platform; empty where one does."""
+    refusals = [_refusal(rule, platform) for rule in _rules(runtime)]
+    return refusals[-1] if all(refusals) else ""
 
 
 def _refusal(rule: _Rule, platform: Platform) -> str:
