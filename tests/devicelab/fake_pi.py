@@ -1,27 +1,19 @@
 """Tier 2: a Raspberry Pi 4 as far as programs can tell, its arm64 programs run by an emulator, with its own sshd."""
 
-import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from devicelab import system_files
+from devicelab import pi_user, system_files
 from devicelab.debian_root import DebianRoot
 from devicelab.machine import Machine, empty
 from devicelab.processes import LabError, find_program, free_port, listens, send, wait_until
 from devicelab.ssh_access import SshAccess
 
-_PACKAGES = (
-    *("bash", "dash", "coreutils", "findutils", "grep", "sed", "gawk", "procps", "hostname", "util-linux"),
-    *("tar", "gzip", "libc-bin", "openssh-server", "openssh-sftp-server"),
-    *("python3-minimal", "libpython3-stdlib", "libstdc++6", "libfaketime"),
-)
 _PROCESSOR = system_files.CORTEX_A72
 _MODEL = "Raspberry Pi 4 Model B Rev 1.5"
 _MEMORY_KIB = 3_885_428
-_UID = 1000
 _KERNEL = "6.6.31+rpt-rpi-v8"
-_SSHD = "/usr/sbin/sshd"
 _THROTTLED_FILE = "var/lib/vcgencmd/throttled"
 _VCGENCMD = f"""#!/bin/sh
 # Answers as the Pi's firmware does, from files that tests write.
@@ -36,13 +28,6 @@ case "$1 $2" in
 esac
 """
 _FAKETIME = "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"
-_PASSWD = (
-    "root:x:0:0:root:/root:/bin/bash\n"
-    "sshd:x:104:65534::/run/sshd:/usr/sbin/nologin\n"
-    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-    f"pi:x:{_UID}:{_UID}:,,,:/home/pi:/bin/bash\n"
-)
-_GROUP = f"root:x:0:\nvideo:x:44:pi\nnogroup:x:65534:\npi:x:{_UID}:\n"
 
 
 class FakePi:
@@ -66,7 +51,7 @@ class FakePi:
         """
         find_program("ssh", "openssh-client")
         self.machine = Machine(folder, "raspberrypi")
-        DebianRoot(suite, _PACKAGES).unpack(self.machine.root)
+        DebianRoot(suite, (*pi_user.PACKAGES, "libfaketime")).unpack(self.machine.root)
         self.access = SshAccess(folder / "access", alias, "pi", free_port())
         self._sshd = 0
         self._configure()
@@ -94,7 +79,7 @@ class FakePi:
         for name in ("tmp", "var/tmp", "dev/shm"):
             empty(root / name)
         empty(self.home)
-        self._write_ssh_folder()
+        pi_user.write_authorized_key(self.home, self.access, pi_user.UID)
         self.show_python()
         system_files.write_sys(root, _PROCESSOR)
         self.set_throttled(0)
@@ -125,14 +110,20 @@ class FakePi:
         """Start the device's sshd, where it is not running."""
         port = self.access.device_port
         self._sshd = self.machine.serve(
-            [_SSHD, "-D", "-e"], self.log, {"QEMU_CPU": _PROCESSOR.emulated_as, "QEMU_UNAME": _KERNEL}
+            [pi_user.SSHD, "-D", "-e"], self.log, {"QEMU_CPU": _PROCESSOR.emulated_as, "QEMU_UNAME": _KERNEL}
         )
         wait_until(lambda: listens(port), "the device's sshd")
 
     def kill_sessions(self) -> None:
         """Kill the sshd's side of every connection; what sessions started lives on."""
         # Each has two processes, one with rights and one without, and either may outlive the other.
-        send([pid for pid in self.programs() if _SSHD.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()])
+        send(
+            [
+                pid
+                for pid in self.programs()
+                if pi_user.SSHD.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ]
+        )
 
     def freeze(self) -> None:
         """Stop everything on the device: connections are accepted by the kernel and hear nothing."""
@@ -196,7 +187,7 @@ class FakePi:
 
     def mount_small_disk(self, path: str, *, size_mb: int = 8) -> None:
         """Mount an empty disk of so many megabytes at a path, for the device's user to fill."""
-        options = f"size={size_mb}m,uid={_UID},gid={_UID},mode=755"
+        options = f"size={size_mb}m,uid={pi_user.UID},gid={pi_user.UID},mode=755"
         self.machine.mount("-t", "tmpfs", "-o", options, "tmpfs", at=path)
 
     def mount_read_only(self, path: str) -> None:
@@ -211,37 +202,18 @@ class FakePi:
     def _configure(self) -> None:
         """What the packages' own scripts would have done, as far as it is needed."""
         root, folder = self.machine.root, self.machine.folder
-        files = {
-            "etc/passwd": _PASSWD,
-            "etc/group": _GROUP,
-            "etc/shadow": "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\npi:*:19000:0:99999:7:::\n",
-            "etc/hostname": "raspberrypi\n",
-            "etc/hosts": "127.0.0.1 localhost raspberrypi\n",
-            "etc/ssh/sshd_config": "\n".join(
-                [
-                    f"Port {self.access.device_port}",
-                    "ListenAddress 127.0.0.1",
-                    "HostKey /etc/ssh/host_key",
-                    "PidFile none",
-                    "PasswordAuthentication no",
-                    "PermitRootLogin no",
-                    "PermitUserEnvironment yes",
-                    "UsePAM no",
-                    "Subsystem sftp /usr/lib/openssh/sftp-server",
-                    # The emulator's own choice of CPU gives wrong results in some runtimes.
-                    f"SetEnv QEMU_CPU={_PROCESSOR.emulated_as} QEMU_UNAME={_KERNEL}",
-                ]
-            )
-            + "\n",
-        }
-        for name, text in files.items():
-            (root / name).write_text(text, encoding="ascii")
-        (root / "run/sshd").mkdir(exist_ok=True)
-        (root / "usr/bin/awk").symlink_to("gawk")
-        key = root / "etc/ssh/host_key"
-        shutil.copyfile(self.access.host_key, key)
-        key.chmod(0o600)
-        self.home.mkdir()
+        pi_user.write_system(
+            root,
+            self.access,
+            [
+                f"Port {self.access.device_port}",
+                "ListenAddress 127.0.0.1",
+                "PermitRootLogin no",
+                "PermitUserEnvironment yes",
+                # The emulator's own choice of CPU gives wrong results in some runtimes.
+                f"SetEnv QEMU_CPU={_PROCESSOR.emulated_as} QEMU_UNAME={_KERNEL}",
+            ],
+        )
         (root / _THROTTLED_FILE).parent.mkdir()
         system_files.write_program(root, "vcgencmd", _VCGENCMD)
         base = root / "sys/firmware/devicetree/base"
@@ -255,10 +227,3 @@ class FakePi:
             "meminfo": folder / "meminfo",
             "sys/kernel/random/boot_id": folder / "boot_id",
         }
-
-    def _write_ssh_folder(self) -> None:
-        ssh = self.home / ".ssh"
-        ssh.mkdir(mode=0o700)
-        shutil.copyfile(self.access.identity.with_suffix(".pub"), ssh / "authorized_keys")
-        for path in (self.home, ssh, ssh / "authorized_keys"):
-            shutil.chown(path, _UID, _UID)

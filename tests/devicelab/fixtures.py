@@ -1,6 +1,7 @@
 """The lab's fixtures, for tests in any folder.
 
-Tests that use an emulated device carry the marker ``devicelab``; those with ``sshd`` are ordinary ones.
+Tests that use an emulated device carry the marker ``devicelab``; those with ``sshd`` are ordinary ones. Tests with
+``vm`` carry the markers ``devicelab`` and ``vm``, and skip unless EDGEKIT_LAB_VM=1.
 """
 
 import os
@@ -12,6 +13,7 @@ from devicelab.fake_phone import AdbNetwork, FakePhone
 from devicelab.fake_pi import FakePi
 from devicelab.processes import UnavailableError
 from devicelab.sshd import Sshd
+from devicelab.vm import Vm
 
 
 @pytest.fixture
@@ -134,6 +136,22 @@ def second_phone(fake_phone, _session_second_phone) -> FakePhone:
     _session_second_phone.reset()
     fake_phone.connect()
     return _session_second_phone
+
+
+@pytest.fixture(scope="session")
+def _session_vm(tmp_path_factory):
+    if os.environ.get("EDGEKIT_LAB_VM") != "1":
+        pytest.skip("no virtual machine to test with: set EDGEKIT_LAB_VM=1 to build one")
+    vm = _built("virtual machine", lambda: Vm(tmp_path_factory.mktemp("vm")))
+    yield vm
+    vm.close()
+
+
+@pytest.fixture
+def vm(_session_vm) -> Vm:
+    """A whole emulated arm64 machine, switched on, with an empty home."""
+    _session_vm.reset()
+    return _session_vm
 
 
 def _built(what: str, build: Callable):

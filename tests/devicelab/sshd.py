@@ -11,6 +11,7 @@ from pathlib import Path
 
 from devicelab.processes import (
     LabError,
+    UnavailableError,
     children,
     descendants,
     find_program,
@@ -59,17 +60,20 @@ class Sshd:
             has_python: False gives sessions a PATH on which no Python is found.
 
         Raises:
-            UnavailableError: There is no sshd on this machine.
+            UnavailableError: There is no sshd on this machine, or its user may not log in.
         """
         self._sshd = find_program("sshd", "openssh-server")
         find_program("ssh", "openssh-client")
+        user = pwd.getpwuid(os.getuid())
+        if Path(user.pw_shell).name in {"nologin", "false"}:
+            raise UnavailableError(f"the user {user.pw_name} cannot log in: its shell is {user.pw_shell}")
         self.home = folder / "home"
         self.home.mkdir()
         self.environment = dict(environment or {})
         self._folder = folder
         self._shell = login_shell
         self._process: subprocess.Popen | None = None
-        self.access = SshAccess(folder / "access", alias, pwd.getpwuid(os.getuid()).pw_name, free_port())
+        self.access = SshAccess(folder / "access", alias, user.pw_name, free_port())
         if not has_python:
             self.environment["PATH"] = str(self._path_without_python())
         self.start()

@@ -17,6 +17,7 @@ import pytest
 from devicelab.fake_phone import AdbNetwork, FakePhone
 from devicelab.faultproxy import FaultProxy
 from devicelab.processes import LabError, UnavailableError, find_program, is_alive, listens, wait_until
+from devicelab.vm import Vm
 
 
 @pytest.fixture
@@ -548,3 +549,37 @@ def test_nothing_of_phones_and_adb_is_left(tmp_path, fake_phone, monkeypatch):
     assert network.processes() == []
     assert not phone.machine.root.exists()
     assert _mounts_below(tmp_path) == []
+
+
+@pytest.mark.devicelab
+@pytest.mark.vm
+def test_a_virtual_machine_loses_power_and_reboots(vm):
+    output = vm.access.output
+    assert output("uname", "-m") == "aarch64"
+    assert output("sh", "-c", "wc -w < /proc/modules") != "0"
+    before = output("cat", "/proc/sys/kernel/random/boot_id")
+    output("sh", "-c", "echo kept > kept; sync; echo lost > not-yet-written")
+    vm.switch_off()
+    assert not listens(vm.access.device_port)
+    vm.switch_on()
+    # What was flushed is there; what was only in the kernel's memory is not, or is empty.
+    assert output("cat", "kept") == "kept"
+    assert vm.access.run("cat", "not-yet-written").stdout == ""
+    after = output("cat", "/proc/sys/kernel/random/boot_id")
+    assert after != before
+    output("sh", "-c", "echo written > flushed-by-the-reboot")
+    vm.reboot()
+    assert output("cat", "/proc/sys/kernel/random/boot_id") not in {before, after}
+    assert output("cat", "flushed-by-the-reboot") == "written"
+
+
+@pytest.mark.devicelab
+@pytest.mark.vm
+def test_nothing_of_a_virtual_machine_is_left(vm, tmp_path):
+    machine = Vm(tmp_path)
+    pid = machine.pid
+    assert is_alive(pid)
+    machine.close()
+    assert not is_alive(pid)
+    assert not (tmp_path / "disk.img").exists()
+    assert not (tmp_path / "root").exists()
