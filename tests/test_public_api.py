@@ -23,6 +23,7 @@ _PUBLIC = [
     "check",
     "compare",
     "create_baseline",
+    "deploy",
     "device_add",
     "device_list",
     "device_probe",
@@ -37,7 +38,9 @@ _PUBLIC = [
     "promote",
     "quantize",
     "report",
+    "rollback",
     "schema",
+    "status",
 ]
 
 
