@@ -23,6 +23,7 @@ _HOME = {
     "check": "edgekit.workflows.check",
     "compare": "edgekit.workflows.compare",
     "create_baseline": "edgekit.workflows.baseline",
+    "debug": "edgekit.verbs.debug",
     "doctor": "edgekit.verbs.doctor",
     "evaluate": "edgekit.verbs.evaluate",
     "explain": "edgekit.findings",
@@ -51,6 +52,7 @@ __all__ = [
     "check",
     "compare",
     "create_baseline",
+    "debug",
     "doctor",
     "evaluate",
     "explain",
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from edgekit.formats import open_artifact
     from edgekit.recipe import Recipe
     from edgekit.verbs.benchmark import benchmark
+    from edgekit.verbs.debug import debug
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect
