@@ -23,6 +23,7 @@ _PUBLIC = [
     "check",
     "compare",
     "create_baseline",
+    "debug",
     "doctor",
     "evaluate",
     "explain",

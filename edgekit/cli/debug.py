@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from edgekit.debugging.verdict import TensorReport
     from edgekit.debugging.result import Debugging
+    from edgekit.debugging.verdict import TensorReport
 
 _EPILOG = """\b
 Examples:
@@ -81,13 +81,14 @@ def command(
         return Outcome({"dry_run": True, **plan}, view=[f"would {step.format(**plan)}"], findings=findings)
     with progress(f"comparing {a.name} with {(b or a).name}") as advance:
         found = debug(a, b, data, progress=advance, **options)
-    written = []
+    result, written = found.describe(), []
     if html is not None:
         found.write_page(html)
+        result["html"] = str(html)
         written.append(f"\nThe same for a browser: {html}")
     failed = found.defect is not None
     return Outcome(
-        found.describe(),
+        result,
         view=[
             found.sentence(),
             "",

@@ -15,7 +15,7 @@ from edgekit.errors import ModelError
 from edgekit.formats import open_artifact
 from edgekit.runtimes import Session
 from edgekit.sampling import batch_size
-from edgekit.tensor import Array, Quantization, dequantize, quantize
+from edgekit.tensor import Array, dequantize, quantize
 
 Opener = Callable[[Artifact], Session]
 Tensors = dict[str, Array]

@@ -1,6 +1,6 @@
 """The nouns of tracing: a model's inner tensors, and what a format offers to make them visible."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,10 +66,17 @@ class Hidden:
 class Graph(Protocol):
     """A model file whose inner tensors can be made visible: see ``tflite.py`` and ``onnx.py``."""
 
-    values: tuple[Value, ...]
-    hidden: tuple[Hidden, ...]
-    outputs: Mapping[str, str]
-    """The key of each output by its name."""
+    @property
+    def values(self) -> Sequence[Value]:
+        """The inputs, then what operators write, in the order in which they run."""
+
+    @property
+    def hidden(self) -> Sequence[Hidden]:
+        """What cannot be seen."""
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """The key of each output by its name."""
 
     def expose(self, keys: Collection[str]) -> bytes:
         """The file with these tensors as its outputs, under their keys."""

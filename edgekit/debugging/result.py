@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from edgekit import files
 from edgekit.artifact import Artifact
 from edgekit.debugging.graph import Hidden
 from edgekit.debugging.pairing import Pairing
 from edgekit.debugging.verdict import TensorReport, Verdict, overall
 from edgekit.findings import Finding, Level
+from edgekit.pages.debug import page
 
 _LISTED = 5
 
@@ -27,7 +30,7 @@ class Debugging:
     samples: int
     tensors: tuple[TensorReport, ...]
     pairing: Pairing
-    hidden: tuple[tuple[Hidden, ...], tuple[Hidden, ...]]
+    hidden: tuple[Sequence[Hidden], Sequence[Hidden]]
     output_keys: tuple[str, ...]
     exposed_difference: float
     noticed: tuple[Finding, ...] = ()
@@ -89,6 +92,15 @@ class Debugging:
                 for side, items in zip(("a", "b"), self.hidden, strict=True)
             },
         }
+
+    def write_page(self, path: Path) -> None:
+        """Write one page that needs no network and no other file.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        findings = [finding.describe() for finding in self.findings]
+        files.write_bytes(path, page(self.describe(), findings, self.sentence()).encode())
 
     def sentence(self) -> str:
         """The verdict for people."""
