@@ -23,6 +23,7 @@ _HOME = {
     "check": "edgekit.workflows.check",
     "compare": "edgekit.workflows.compare",
     "create_baseline": "edgekit.workflows.baseline",
+    "debug": "edgekit.verbs.debug",
     "deploy": "edgekit.verbs.deploy",
     "device_add": "edgekit.verbs.device",
     "device_list": "edgekit.verbs.device",
@@ -59,6 +60,7 @@ __all__ = [
     "check",
     "compare",
     "create_baseline",
+    "debug",
     "deploy",
     "device_add",
     "device_list",
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
     from edgekit.formats import open_artifact
     from edgekit.recipe import Recipe
     from edgekit.verbs.benchmark import benchmark
+    from edgekit.verbs.debug import debug
     from edgekit.verbs.deploy import deploy
     from edgekit.verbs.device import device_add, device_list, device_probe, device_remove
     from edgekit.verbs.device_setup import device_setup

@@ -23,6 +23,7 @@ _PUBLIC = [
     "check",
     "compare",
     "create_baseline",
+    "debug",
     "deploy",
     "device_add",
     "device_list",
