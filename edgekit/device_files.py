@@ -172,6 +172,7 @@ class _Upload:
                     self._progress(done, self._size)
             running.channel.end_input()
             running.finish(time.monotonic() + idle_s)
+            said = running.error_text()
         except Ended as error:
             raise self._shell.lost(running.error_text()) from error
         except TimeoutError as error:
@@ -180,7 +181,7 @@ class _Upload:
             running.close()
         if running.status:
             self._remove()
-            raise self._unwritable(running.error_text())
+            raise self._unwritable(said)
 
     def _remove(self) -> None:
         self._shell.run("rm", "-f", self._part, check=False)
