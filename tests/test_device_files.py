@@ -28,7 +28,7 @@ def test_an_upload_of_which_nothing_arrives_is_given_up(tmp_path, monkeypatch):
     # Whatever was handed over is lost with the shell that should have written it, each time anew.
     _fake_cat(monkeypatch, tmp_path, "read -r _ _ _ above _ < /proc/$PPID/stat; kill -9 $above $PPID")
     source = tmp_path / "model"
-    source.write_bytes(bytes(100_000))
+    source.write_bytes(bytes(10_000))
     began = time.monotonic()
     with Shell(_device(tmp_path), Limits(patience_s=1)) as shell, pytest.raises(DeviceError) as caught:
         device_files.upload(shell, source, str(tmp_path / "sent"))
