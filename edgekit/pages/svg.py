@@ -179,9 +179,20 @@ def along(
     points = []
     for datum in data:
         place = x(datum.x), y(datum.y)
-        label = next(labels) if datum.name else (*place, "start")
+        label_x, label_y, anchor = next(labels) if datum.name else (*place, "start")
         points.append(
-            Point(datum.name, datum.series, *place, None, None, *label, note=datum.note, hollow=datum.hollow)
+            Point(
+                datum.name,
+                datum.series,
+                *place,
+                None,
+                None,
+                label_x,
+                label_y,
+                anchor,
+                note=datum.note,
+                hollow=datum.hollow,
+            )
         )
     return Panel(
         f"{y_title} over {x_title}",
