@@ -237,7 +237,7 @@ bool json_integer(const Json *object, const char *key, int64_t low, int64_t high
     double real = (double)*value;
     if (!json_real(object, key, (double)low, (double)high, &real, failure)) return false;
     if (json_member(object, key) == NULL) return true;
-    if (real != floor(real)) return fail(failure, "request", "%s is no whole number", key);
+    if (real != (double)(int64_t)real) return fail(failure, "request", "%s is no whole number", key);
     *value = (int64_t)real;
     return true;
 }

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What went wrong: kind is "dependency", "delegate", "model", "data" or "request". */
+/* What went wrong: kind is "dependency", "delegate", "model", "data", "usage" or "request". */
 typedef struct {
     const char *kind;
     char message[512];
