@@ -52,10 +52,10 @@ def command(
     The packages are fetched with pip on this computer, for the device's Python, libc and processor; the device needs
     neither pip nor a network. What worked there before is replaced only once the new runtime has run a model.
     """
-    from edgekit.device import Device
+    from edgekit import inventory
     from edgekit.verbs.device_setup import device_setup, fetch_wheels, plan_setup
 
-    target = Device("device", device)
+    target = inventory.resolve(device)
     if dry_run:
         plan = plan_setup(target, runtime, **options)
         return Outcome({"dry_run": True, **plan.describe()}, view=_plan_view(plan))
