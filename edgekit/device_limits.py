@@ -9,6 +9,9 @@ from edgekit import flatbuffer
 from edgekit.artifact import Artifact, Format
 from edgekit.errors import TargetError
 
+# Those with known defects; whoever runs another need not ask for the processor.
+RUNTIMES = ("tflite_runtime",)
+
 _ARM = ("aarch64", "armv7l", "armv8l")
 # Below this many outputs the kernel for Arm reads the bias without looking whether there is one.
 _ROWS_AT_ONCE = 4
@@ -26,7 +29,7 @@ def check(artifact: Artifact, runtime: str, architecture: str) -> None:
         TargetError: The model has such an operator; the hint names the recipes that work there.
         ModelError: The file is unreadable.
     """
-    if runtime != "tflite_runtime" or artifact.format is not Format.TFLITE:
+    if runtime not in RUNTIMES or artifact.format is not Format.TFLITE:
         return
     for name, kind, defect in _defects(artifact.path.read_bytes(), arm=architecture in _ARM):
         raise TargetError(
