@@ -52,16 +52,14 @@ def command(
     The packages are fetched with pip on this computer, for the device's Python, libc and processor; the device needs
     neither pip nor a network. What worked there before is replaced only once the new runtime has run a model.
     """
-    from edgekit import inventory
     from edgekit.verbs.device_setup import device_setup, fetch_wheels, plan_setup
 
-    target = inventory.resolve(device)
     if dry_run:
-        plan = plan_setup(target, runtime, **options)
+        plan = plan_setup(device, runtime, **options)
         return Outcome({"dry_run": True, **plan.describe()}, view=_plan_view(plan))
     if fetch_only:
         with progress("fetching") as advance:
-            plan = fetch_wheels(target, runtime, progress=advance, **options)
+            plan = fetch_wheels(device, runtime, progress=advance, **options)
         folder = "" if options["wheels"] is None else f" --wheels {plan.folder}"
         return Outcome(
             {"fetch_only": True, **plan.describe()},
@@ -70,7 +68,7 @@ def command(
         )
     with progress(f"setting up {runtime}") as advance:
         plan, done = device_setup(
-            target, runtime, with_webgpu=with_webgpu, say=say, progress=advance, **options
+            device, runtime, with_webgpu=with_webgpu, say=say, progress=advance, **options
         )
     return Outcome(
         {**plan.describe(), "installed": done.describe()},

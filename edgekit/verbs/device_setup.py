@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit import device_python, runtime_setup
+from edgekit import device_python, inventory, runtime_setup
 from edgekit.catalog import unknown
-from edgekit.device import Device
 from edgekit.device_python import DevicePython
 from edgekit.errors import DeviceError
 from edgekit.runtime_bundle import WEBGPU
@@ -73,7 +72,7 @@ class SetupPlan:
 
 
 def device_setup(
-    device: Device,
+    device: str,
     runtime: str,
     *,
     wheels: Path | None = None,
@@ -85,7 +84,7 @@ def device_setup(
     """Bring a runtime to a device, try it there, and make it known to edgekit.
 
     Args:
-        device: Where to.
+        device: Its name in the inventory, or its URL.
         runtime: litert, onnxruntime or tflite_runtime.
         wheels: A folder of wheels to take, without reaching a package index. By default they are taken from
             edgekit's cache, and fetched into it with pip where it has none.
@@ -95,17 +94,17 @@ def device_setup(
         progress: Called with what is done and what there is to do: packages to fetch, then bytes to send.
 
     Raises:
-        UsageError: There is no such runtime.
+        UsageError: There is no such device or runtime.
         DependencyError: Wheels are missing, or the package index is not reachable.
         DataError: A wheel is damaged.
         DeviceError: The device is unreachable, full, has no Python that fits, or the runtime fails there.
     """
-    with Shell(device) as shell:
+    with Shell(inventory.resolve(device)) as shell:
         plan = _plan(shell, runtime, wheels, python)
         if with_webgpu and not plan.python.has_lse:
             raise DeviceError(
                 "EK838",
-                f"The processor of {device.name} has no LSE; {WEBGPU} ends the process there.",
+                f"The processor of {shell.device.name} has no LSE; {WEBGPU} ends the process there.",
                 "Leave --with-webgpu out.",
             )
         source = Wheels(plan.folder, plan.python.platform)
@@ -113,7 +112,7 @@ def device_setup(
             say(f"fetching {' and '.join(map(str, source.missing(plan.packages)))}")
         found = source.require(plan.packages) if wheels else source.fetch(plan.packages, progress=progress)
         plan = replace(plan, wheels=tuple(found))
-        say(f"setting up {runtime} {plan.version} on {device.name}")
+        say(f"setting up {runtime} {plan.version} on {shell.device.name}")
         done = runtime_setup.set_up(
             shell,
             runtime,
@@ -127,20 +126,20 @@ def device_setup(
 
 
 def plan_setup(
-    device: Device, runtime: str, *, wheels: Path | None = None, python: str = "python3"
+    device: str, runtime: str, *, wheels: Path | None = None, python: str = "python3"
 ) -> SetupPlan:
     """What ``device_setup`` would do; nothing is fetched, and nothing changed on the device.
 
     Raises:
-        UsageError: There is no such runtime.
+        UsageError: There is no such device or runtime.
         DeviceError: The device is unreachable, or has no Python that fits.
     """
-    with Shell(device) as shell:
+    with Shell(inventory.resolve(device)) as shell:
         return _plan(shell, runtime, wheels, python)
 
 
 def fetch_wheels(
-    device: Device,
+    device: str,
     runtime: str,
     *,
     wheels: Path | None = None,
@@ -150,7 +149,7 @@ def fetch_wheels(
     """Fetch what a device needs into a folder, or edgekit's cache, to carry it to a place without a network.
 
     Raises:
-        UsageError: There is no such runtime.
+        UsageError: There is no such device or runtime.
         DependencyError: The package index is not reachable, or has no wheel that fits.
         DeviceError: The device is unreachable, or has no Python that fits.
     """
