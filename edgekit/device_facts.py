@@ -257,7 +257,8 @@ def _model(answers: Mapping[str, str], properties: Mapping[str, str]) -> str | N
     # Android's device tree names the board of its maker, which nobody else knows.
     words = [properties.get("ro.product.manufacturer", ""), properties.get("ro.product.model", "")]
     if not any(words):
-        words = [answers.get("model", "")]
+        of_board = re.search(r"^Model\s*: (.+)$", answers.get("cpuinfo", ""), re.MULTILINE)
+        words = [answers.get("model", "") or (of_board[1] if of_board else "")]
     if not any(words):
         words = answers.get("dmi", "").splitlines()
     # What is left as "To Be Filled By O.E.M." was never named.

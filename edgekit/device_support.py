@@ -9,10 +9,10 @@ from edgekit.errors import DeviceError
 
 # What edgekit sets up in the Python of a device; the versions and what they need stand in wheels.py.
 _WITH_PYTHON = ("litert", "onnxruntime", "tflite_runtime")
-# The runner without Python and the C library that it loads, of the ai-edge-litert 1.4.0 wheels, which bind
-# symbols up to GLIBC_2.30; the runner itself, from the compiler of Debian 12, binds GLIBC_2.34.
+# The runner without Python loads the C library of the ai-edge-litert 1.4.0 wheels, which binds symbols up to
+# GLIBC_2.30; the runner itself is linked to start on older ones.
 _NATIVE_VERSION = "1.4.0"
-_NATIVE_GLIBC = (2, 34)
+_NATIVE_GLIBC = (2, 30)
 _NATIVE_ARCHITECTURES = ("aarch64", "x86_64")
 
 

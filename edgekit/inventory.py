@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import files
-from edgekit.catalog import unknown
+from edgekit.catalog import names, unknown
 from edgekit.device import Device
 from edgekit.errors import UsageError
 
@@ -51,7 +51,9 @@ def resolve(text: str) -> Device:
     """
     # A URL works even where the inventory is damaged.
     if "://" in text or text in {"local", "null"}:
-        return Device(_name_of(text), text)
+        device = Device(_name_of(text), text)
+        check_scheme(device)
+        return device
     known = devices()
     if text in known:
         return known[text]
@@ -84,6 +86,16 @@ def check_free(name: str, known: Mapping[str, Device], *, overwrite: bool) -> No
             f"There is a device named {name} already: {known[name].url}.",
             "Choose another name, or add --overwrite.",
         )
+
+
+def check_scheme(device: Device) -> None:
+    """Refuse a URL that nothing here can follow.
+
+    Raises:
+        UsageError: There is no such transport; the nearest one is named.
+    """
+    if device.scheme not in names("transports"):
+        raise unknown("transport", device.scheme, names("transports"))
 
 
 def remove(name: str) -> Device:

@@ -95,10 +95,11 @@ def device_add(device: Device, *, overwrite: bool = False, connect: bool = True)
         connect: Ask it what it is first; without that it need not be reachable, and None comes back.
 
     Raises:
-        UsageError: The name is taken.
+        UsageError: The name is taken, or there is no such transport.
         DeviceError: It is unreachable, or does not let us in; nothing was written then.
         OutputError: The inventory cannot be written.
     """
+    inventory.check_scheme(device)
     inventory.check_free(device.name, inventory.devices(), overwrite=overwrite)
     found = _probe(device) if connect else None
     inventory.add(device, overwrite=overwrite)
