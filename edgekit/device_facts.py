@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ except Exception:
 print("version", version, flush=True)
 importlib.import_module(sys.argv[2])
 """
-_NOT_THERE = 3
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PACKAGES = {
     "litert": "ai-edge-litert",
     "onnxruntime": "onnxruntime",
@@ -160,7 +160,15 @@ def probe(shell: Shell) -> DeviceFacts:
         )
     skew_s = clock_skew_s(answers.get("clock", ""), asked_s, time.time())
     installed, damaged = _installed(shell)
-    return read(answers, skew_s=skew_s, installed=installed, damaged=damaged)
+    try:
+        return read(answers, skew_s=skew_s, installed=installed, damaged=damaged)
+    except (ValueError, OverflowError) as error:
+        raise DeviceError(
+            "EK806",
+            f"{shell.device.name} answers with numbers that are none.",
+            "-v shows what it said.",
+            detail=done.output.decode(errors="replace"),
+        ) from error
 
 
 def _installed(shell: Shell) -> tuple[tuple[InstalledRuntime, ...], str]:
@@ -178,8 +186,8 @@ def split(output: str, mark: str) -> dict[str, str]:
     answers: dict[str, str] = {}
     for part in re.split(rf"^{re.escape(mark)} ", output, flags=re.MULTILINE)[1:]:
         name, _, text = part.partition("\n")
-        # The first that was found counts.
-        answers.setdefault(name.strip(), text.strip("\n\0"))
+        # The first that was found counts. Control characters could move the cursor of the user's terminal.
+        answers.setdefault(name.strip(), _CONTROL.sub("", text).strip("\n"))
     return answers
 
 
@@ -196,7 +204,6 @@ def read(
     cpuinfo = answers.get("cpuinfo", "")
     python, problem = _python(answers)
     width = answers.get("width", "").split()
-    temperature = device_texts.temperature_c(answers.get("zones", ""), answers.get("sensors", ""))
     counts = re.findall(r"^\d+$", answers.get("throttle_counts", ""), re.MULTILINE)
     low_power = answers.get("low_power", "").strip()
     return DeviceFacts(
@@ -219,7 +226,7 @@ def read(
         found_runtimes=tuple(_found_runtimes(answers)),
         benchmark_models=tuple(dict.fromkeys(answers.get("benchmark_models", "").splitlines())),
         clocks=device_texts.clocks(answers.get("clocks", ""), cpuinfo),
-        temperature_c=temperature,
+        temperature_c=_temperature_c(answers),
         throttle_flags=device_texts.throttle_flags(
             answers.get("throttled", ""), answers.get("throttled_file", "")
         ),
@@ -247,21 +254,28 @@ def clock_skew_s(clock: str, asked_s: float, answered_s: float) -> float | None:
 
 
 def _model(answers: Mapping[str, str], properties: Mapping[str, str]) -> str | None:
-    if model := answers.get("model", "").strip():
-        return model
+    # Android's device tree names the board of its maker, which nobody else knows.
     words = [properties.get("ro.product.manufacturer", ""), properties.get("ro.product.model", "")]
     if not any(words):
+        words = [answers.get("model", "")]
+    if not any(words):
         words = answers.get("dmi", "").splitlines()
-    # Boards that nobody named carry such texts of the firmware's maker.
+    # What is left as "To Be Filled By O.E.M." was never named.
     return " ".join(word.strip() for word in words if word.strip() and "O.E.M." not in word) or None
 
 
 def _soc(answers: Mapping[str, str], properties: Mapping[str, str]) -> str | None:
-    # The last of the compatible strings is the most general one: the chip.
-    chips = answers.get("compatible", "").split()
     words = [properties.get("ro.soc.manufacturer", ""), properties.get("ro.soc.model", "")]
-    named = " ".join(filter(None, words)) or properties.get("ro.board.platform")
-    return chips[-1] if chips else named or None
+    if named := " ".join(filter(None, words)) or properties.get("ro.board.platform"):
+        return named
+    # The last of the compatible strings is the most general one: the chip.
+    return next(reversed(answers.get("compatible", "").split()), None)
+
+
+def _temperature_c(answers: Mapping[str, str]) -> float | None:
+    # Android keeps its shell from most sensors, and tells by its own service.
+    read = device_texts.temperature_c(answers.get("zones", ""), answers.get("sensors", ""))
+    return device_texts.android_temperature_c(answers.get("dumpsys_thermal", "")) if read is None else read
 
 
 def _android(properties: Mapping[str, str]) -> Android:
@@ -276,11 +290,11 @@ def _android(properties: Mapping[str, str]) -> Android:
 
 def _disk(answers: Mapping[str, str]) -> Disk:
     free_bytes, mount = device_texts.free_disk(answers.get("disk", ""))
-    *problem, wrote = (*answers.get("write", "").splitlines(),) or ("",)
-    *failure, ran = (*answers.get("execute", "").splitlines(),) or ("",)
+    wrote, ran = (_last_line(answers.get(name, "")) for name in ("write", "execute"))
     writable, executable = wrote == "ok", ran == "ok"
-    said = "" if executable else ((*failure, ran) if writable else (*problem, wrote))[-1]
-    return Disk(answers.get("place", "").strip(), mount, free_bytes, writable, executable, said.strip())
+    # "sh: 98: /mnt/.edgekit-12ab: Permission denied": the reason stands last.
+    problem = "" if executable else (ran if writable else wrote).rpartition(": ")[2]
+    return Disk(answers.get("place", "").strip(), mount, free_bytes, writable, executable, problem)
 
 
 def _python(answers: Mapping[str, str]) -> tuple[DevicePython | None, str]:
@@ -290,26 +304,21 @@ def _python(answers: Mapping[str, str]) -> tuple[DevicePython | None, str]:
     try:
         return device_python.parse(path, answer), ""
     except (ValueError, KeyError, TypeError, IndexError):
-        said = answer.strip().splitlines()
-        return None, f"{path} does not run: {said[-1] if said else 'it says nothing'}"
+        return None, f"{path} does not run: {_last_line(answer) or 'it says nothing'}"
 
 
-def _found_runtimes(answers: Mapping[str, str]) -> "list[FoundRuntime]":
-    found = []
+def _found_runtimes(answers: Mapping[str, str]) -> Iterator[FoundRuntime]:
     for name, package in _PACKAGES.items():
-        *said, status = (*answers.get(f"package {package}", "").strip().splitlines(),) or ("",)
-        version = next((line.split()[1] for line in said if re.match(r"version \S", line)), None)
+        said, _, ended = answers.get(f"package {package}", "").rpartition("status ")
+        version = re.search(r"^version (\S+)$", said, re.MULTILINE)
         if version is None:
             continue
-        ended = status.removeprefix("status ")
-        problem = next((line.strip() for line in reversed(said) if line.strip()), "")
-        crashed = f"its import ends Python with status {ended}"
-        if ended == "0":
-            problem = ""
-        elif problem.startswith("version "):
-            problem = crashed
-        found.append(FoundRuntime(name, version, problem))
-    return found
+        problem = _last_line(said[version.end() :]) or f"its import ends Python with status {ended.strip()}"
+        yield FoundRuntime(name, version[1], "" if ended.strip() == "0" else problem)
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2].strip()
 
 
 def _numbers(text: str, count: int) -> tuple[float, ...] | None:

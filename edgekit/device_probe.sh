@@ -106,7 +106,7 @@ android() {
         printf '%s=%s\n' "$property" "$(getprop "$property")"
     done
     name dumpsys_battery && $bound dumpsys battery 2>/dev/null | head -n 40
-    name dumpsys_thermal && $bound dumpsys thermalservice 2>/dev/null | head -n 60
+    name dumpsys_thermal && $bound dumpsys thermalservice 2>/dev/null | head -n 200
     name low_power && $bound settings get global low_power 2>/dev/null
 }
 
@@ -118,7 +118,7 @@ disk() {
     name place && printf '%s\n' "$place"
     name disk && df -Pk "$place" 2>/dev/null | tail -n 1
     # Only an attempt tells: permissions say nothing of read-only disks, nor of those where nothing may be run.
-    file="${place%/}/.edgekit-$mark"
+    file="${place%/}/.$mark"
     trap 'rm -f "$file"' EXIT HUP INT TERM
     name write
     if (set -C && umask 077 && printf '#!%s\nexit 42\n' "$shell" >"$file") 2>&1; then

@@ -91,7 +91,8 @@ class DeviceSession:
     """A model that runs on a device, as a context.
 
     A link that is lost is connected again and the samples under way are sent again, within the limits of the
-    shell; what was answered before stays. ``samples_per_second`` is that of the last piece.
+    shell; what was answered before stays. ``path`` is where the model lies on the device, None where it has to be
+    sent. ``samples_per_second`` is that of the last piece.
     """
 
     def __init__(
@@ -102,13 +103,14 @@ class DeviceSession:
         runtime: str | None = None,
         threads: int = 1,
         delegate: Delegate | None = None,
+        path: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._shell = shell
         self._artifact = artifact
         self._raw = RawTensors(artifact)
         self.runtime = choose_runtime(shell, artifact, runtime)
-        self._path = place(shell, artifact, progress=progress)
+        self._path = path or place(shell, artifact, progress=progress)
         self._options: dict[str, Any] = {
             "threads": threads,
             "xnnpack": True,
@@ -192,9 +194,18 @@ class DeviceSession:
 
     def _open(self) -> dict[str, Any]:
         self._worker = start_worker(self._shell, self.runtime, self._artifact)
-        return self._worker.ask(
-            "open", deadline_s=_OPEN_S, model=self._path, runtime=self.runtime.name, seed=0, **self._options
-        )
+        try:
+            return self._worker.ask(
+                "open",
+                deadline_s=_OPEN_S,
+                model=self._path,
+                runtime=self.runtime.name,
+                seed=0,
+                **self._options,
+            )
+        except BaseException:
+            self._end()
+            raise
 
     def _end(self) -> None:
         if self._worker is not None:

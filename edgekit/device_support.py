@@ -41,6 +41,14 @@ class RuntimeSupport:
 
 def support(facts: DeviceFacts) -> tuple[RuntimeSupport, ...]:
     """What edgekit can run on a device: litert, onnxruntime, tflite_runtime and native, in this order."""
+    disk = facts.disk
+    if not disk.executable:
+        # Neither programs nor the libraries of Python packages are loaded from a disk mounted with noexec.
+        reason = (
+            f"{disk.path} cannot be written" if not disk.writable else f"nothing can be run in {disk.path}"
+        )
+        names = (*_WITH_PYTHON, "native")
+        return tuple(RuntimeSupport(name, None, possible=False, reason=reason) for name in names)
     return (*(_with_python(name, facts) for name in _WITH_PYTHON), _native(facts))
 
 
@@ -64,7 +72,8 @@ def _with_python(name: str, facts: DeviceFacts) -> RuntimeSupport:
         if facts.libc and facts.libc.kind != "glibc":
             reason = f"its wheels need glibc, and the device has {facts.libc}"
         return RuntimeSupport(name, None, possible=False, reason=reason)
-    if python.platform.architecture == "armv7l" and "vfpv4" not in facts.processor.features:
+    # A 64-bit kernel lists other features, and runs on no processor without it.
+    if facts.machine.startswith("armv7") and "vfpv4" not in facts.processor.features:
         reason = "its wheels need a processor with VFPv4, such as a Cortex-A7"
         return RuntimeSupport(name, None, possible=False, reason=reason)
     without = ""
@@ -86,8 +95,6 @@ def _native(facts: DeviceFacts) -> RuntimeSupport:
         reason = f"it is built for glibc and Android, and the device has {libc}"
     elif (libc.number or (0, 0)) < _NATIVE_GLIBC:
         reason = f"it needs glibc {'.'.join(map(str, _NATIVE_GLIBC))} or newer, and the device has {libc}"
-    elif not facts.disk.executable:
-        reason = f"programs cannot be run in {facts.disk.path}"
     else:
         return RuntimeSupport("native", _NATIVE_VERSION, possible=True, reason="")
     return RuntimeSupport("native", None, possible=False, reason=reason)

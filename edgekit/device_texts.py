@@ -8,6 +8,8 @@ _FLAGS = {0: "under_voltage", 1: "frequency_capped", 2: "throttled", 3: "soft_te
 _SINCE_START = 16
 # Sensors of the processor among those of a whole machine.
 _CPU_SENSORS = re.compile(r"cpu|soc|x86_pkg|coretemp|k10temp|zenpower|tsens|big|little", re.IGNORECASE)
+# Kinds of sensors in Android's hardware abstraction layer.
+_CPU, _SKIN = "0", "3"
 _PLAUSIBLE_C = (-40.0, 150.0)
 
 
@@ -76,9 +78,10 @@ def free_disk(df: str) -> tuple[int | None, str | None]:
 
 @dataclass(frozen=True)
 class Clocks:
-    """How the processor is clocked, over all groups of cores.
+    """How the processor is clocked.
 
-    ``limited_mhz`` is the highest clock that is allowed now, ``max_mhz`` the highest that the hardware has.
+    ``now_mhz`` is the clock of the core that is fastest now. Of the fastest kind of cores, ``limited_mhz`` is the
+    highest clock that is allowed, and ``max_mhz`` the highest that the hardware has.
     """
 
     governors: tuple[str, ...] = ()
@@ -91,18 +94,20 @@ class Clocks:
 def clocks(lines: str, cpuinfo: str = "") -> Clocks:
     """From lines ``governor|driver|now|limit|maximum|cores``, clocks in kHz, one for each group of cores."""
     rows = [line.split("|") for line in lines.splitlines() if line.count("|") >= 5]
+    now = [_mhz(row[2]) for row in rows if row[2].isdigit()]
+    if not now:
+        now = [float(text) for text in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", cpuinfo, re.MULTILINE)]
+    limits = [(_mhz(row[4]), _mhz(row[3])) for row in rows if row[3].isdigit() and row[4].isdigit()]
+    max_mhz, limited_mhz = max(limits, default=(None, None))
+    return Clocks(_distinct(rows, 0), _distinct(rows, 1), max(now, default=None), limited_mhz, max_mhz)
 
-    def highest(column: int) -> float | None:
-        return max((int(row[column]) / 1000 for row in rows if row[column].isdigit()), default=None)
 
-    def distinct(column: int) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(row[column] for row in rows if row[column]))
+def _mhz(khz: str) -> float:
+    return int(khz) / 1000
 
-    now = highest(2)
-    if now is None:
-        measured = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", cpuinfo, re.MULTILINE)
-        now = max(map(float, measured), default=None)
-    return Clocks(distinct(0), distinct(1), now, highest(3), highest(4))
+
+def _distinct(rows: list[list[str]], column: int) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row[column] for row in rows if row[column]))
 
 
 def temperature_c(zones: str, sensors: str = "") -> float | None:
@@ -177,6 +182,17 @@ def thermal_status(dumpsys: str) -> int | None:
     """Android's thermal status from ``dumpsys thermalservice``: 0 none, 1 light, 3 severe, 6 shutdown."""
     found = re.search(r"^\s*Thermal Status:\s*(\d+)", dumpsys, re.MULTILINE)
     return int(found[1]) if found else None
+
+
+def android_temperature_c(dumpsys: str) -> float | None:
+    """The processor's temperature from ``dumpsys thermalservice``, or the case's where it does not tell that."""
+    _cached, _, current = dumpsys.partition("Current temperatures from HAL:")
+    readings = re.findall(r"Temperature\{mValue=(-?[\d.]+), mType=(\d+)", current or dumpsys)
+    for kind in (_CPU, _SKIN):
+        found = [float(celsius) for celsius, of in readings if of == kind]
+        if found:
+            return max(found)
+    return None
 
 
 def properties(lines: str) -> dict[str, str]:

@@ -51,7 +51,13 @@ def try_out(shell: Shell, runtime: InstalledRuntime) -> dict[str, Any]:
 def _run(shell: Shell, runtime: InstalledRuntime, path: str) -> dict[str, Any]:
     place = f"on {shell.device.name}"
     with WorkerProcess("a tiny model", device_runtime.start_worker(shell, runtime), place=place) as worker:
-        options: dict[str, Any] = {"model": path, "runtime": runtime.name, "threads": 1, "xnnpack": True, "seed": 0}
+        options: dict[str, Any] = {
+            "model": path,
+            "runtime": runtime.name,
+            "threads": 1,
+            "xnnpack": True,
+            "seed": 0,
+        }
         opened = worker.ask("open", deadline_s=_OPEN_S, delegate=None, **options)
         shapes = [list(_INPUT.shape)]
         _, answer = worker.exchange(

@@ -23,6 +23,8 @@ _PUBLIC = [
     "check",
     "compare",
     "create_baseline",
+    "debug",
+    "deploy",
     "device_add",
     "device_list",
     "device_probe",
@@ -37,7 +39,9 @@ _PUBLIC = [
     "promote",
     "quantize",
     "report",
+    "rollback",
     "schema",
+    "status",
 ]
 
 

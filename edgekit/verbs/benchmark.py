@@ -29,8 +29,11 @@ from edgekit.measurement import (
 )
 from edgekit.noise import BUSY_PCT, judge
 from edgekit.raw_tensors import RawSets, RawTensors
+from edgekit.sustained import Sustained, first_against_last
 
 _WINDOW_S = 0.3
+# From here on it is no longer the noise of the machine.
+_SLOWER = 1.05
 # More distinct inputs than this tell nothing new about speed.
 _SETS = 64
 _CODES = {
@@ -53,6 +56,13 @@ class ModelBenchmark:
     steady: bool
     device: str = "local"
 
+    @property
+    def sustained(self) -> Sustained | None:
+        """The first minute against the last, of a run under load."""
+        if self.options.sustained_s is None:
+            return None
+        return first_against_last(self.latency, self.options.seed)
+
     def describe(self) -> dict[str, Any]:
         """The fields of cli.md for one model, without conditions."""
         opened = self.opened
@@ -74,6 +84,7 @@ class ModelBenchmark:
             "peak_memory_bytes": opened["peak_memory_bytes"],
             "peak_memory_method": opened["peak_memory_method"],
             "placement": opened["placement"],
+            "sustained": None if self.sustained is None else self.sustained.describe(),
             "noise": self.noise.describe(),
         }
 
@@ -306,6 +317,14 @@ def _model_findings(measured: ModelBenchmark) -> Iterator[Finding]:
             shape = "x".join(str(size) for size in tensor["used_shape"])
             text = f"{name}: the input {tensor['name']} has free dimensions; it was measured at {shape}."
             yield Finding("EK509", text, "Give samples of the real size with --data.")
+    kept = measured.sustained
+    if kept is not None and kept.ci95 is not None and kept.ci95[0] > _SLOWER:
+        yield Finding(
+            "EK514",
+            f"{name}: under load it became {100 * (kept.ratio - 1):.0f}% slower: {kept.first_ms:.3g} ms in the first "
+            f"{kept.window_s:.0f} s, {kept.last_ms:.3g} ms in the last.",
+            "Count on the latency of the last minute, or cool the device better.",
+        )
     yield from _placement_findings(measured, name)
     if opened["peak_memory_bytes"] is None or "reset" not in opened["peak_memory_method"]:
         yield Finding(
