@@ -46,6 +46,8 @@ _PACKAGES = (
 class Bundle:
     """What becomes of some wheels on a device: ``with_webgpu`` keeps LiteRT's WebGPU accelerator.
 
+    The archive has ``about_packed_bytes``, as both formats compress alike, and its files ``unpacked_bytes``.
+
     Raises:
         DataError: A wheel is damaged, or holds what no wheel may hold.
     """
@@ -53,7 +55,7 @@ class Bundle:
     def __init__(self, wheels: Sequence[Path], *, with_webgpu: bool = False) -> None:
         self._wheels = tuple(wheels)
         self._with_webgpu = with_webgpu
-        self.unpacked_bytes = 0
+        self.unpacked_bytes = self.about_packed_bytes = 0
         seen: set[str] = set()
         for wheel in self._wheels:
             with _opened(wheel) as archive:
@@ -62,6 +64,7 @@ class Bundle:
                         raise _refused(wheel, f"it holds {member.filename!r} twice, or another wheel does")
                     seen.add(member.filename)
                     self.unpacked_bytes += member.file_size
+                    self.about_packed_bytes += member.compress_size
 
     @property
     def digest(self) -> str:

@@ -127,18 +127,18 @@ def _install(
     free_bytes, present = _look(shell, folder)
     if present:
         return 0
+    needed = bundle.about_packed_bytes + bundle.unpacked_bytes + _MARGIN_BYTES
+    if free_bytes is not None and free_bytes < needed:
+        raise DeviceError(
+            "EK807",
+            f"{posixpath.dirname(folder)} on {shell.device.name} has {free_bytes:,} bytes free; "
+            f"{posixpath.basename(folder)} needs about {needed:,}.",
+            "Free some space there, or choose another place with edgekit device add --folder.",
+        )
+    packed = f"{folder}.tar.gz"
     with tempfile.TemporaryDirectory() as temporary:
         archive = Path(temporary) / "bundle.tar.gz"
         bundle.write(archive)
-        needed = archive.stat().st_size + bundle.unpacked_bytes + _MARGIN_BYTES
-        if free_bytes is not None and free_bytes < needed:
-            raise DeviceError(
-                "EK807",
-                f"{posixpath.dirname(folder)} on {shell.device.name} has {free_bytes:,} bytes free; "
-                f"{posixpath.basename(folder)} needs {needed:,}.",
-                "Free some space there, or choose another place with edgekit device add --folder.",
-            )
-        packed = f"{folder}.tar.gz"
         sent = device_files.upload(shell, archive, packed, progress=progress)
     new = f"{folder}.{secrets.token_hex(4)}.new"
     deadline_s = shell.limits.command_s + bundle.unpacked_bytes / _UNPACK_BYTES_PER_S

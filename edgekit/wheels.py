@@ -83,7 +83,7 @@ class Wanted:
         """Whether a version is one that is wanted."""
         from packaging.specifiers import SpecifierSet
 
-        return version in SpecifierSet(self.version)
+        return SpecifierSet(self.version).contains(version, prereleases=False)
 
 
 @dataclass(frozen=True)
