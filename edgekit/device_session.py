@@ -196,7 +196,12 @@ class DeviceSession:
         self._worker = start_worker(self._shell, self.runtime, self._artifact)
         try:
             return self._worker.ask(
-                "open", deadline_s=_OPEN_S, model=self._path, runtime=self.runtime.name, seed=0, **self._options
+                "open",
+                deadline_s=_OPEN_S,
+                model=self._path,
+                runtime=self.runtime.name,
+                seed=0,
+                **self._options,
             )
         except BaseException:
             self._end()
