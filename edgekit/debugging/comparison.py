@@ -53,6 +53,7 @@ class Comparison:
         self.seen = {pair.b.key: Seen() for pair in pairing.pairs}
         self.alone = {value.key: Sums() for value in pairing.only_b}
         self.exposed_differs = 0.0
+        self._partners = {pair.b.key: pair.a.key for pair in pairing.pairs}
         batch = batch_size(a.artifact)
         # What A's operators are given in place of what A's operators before them made.
         self._fed = {p.a.key: p.b.key for p in pairing.pairs if p.is_read and _can_be_fed(p.a, batch)}
@@ -113,7 +114,7 @@ class Comparison:
             seen.whole.add(a[pair.a.key], measured)
             if pair.a.key in repeat:
                 seen.repeat.add(a[pair.a.key], repeat[pair.a.key])
-            exact = _exact(pair, a, b, replay)
+            exact = self._exact(pair, a, b, replay)
             seen.add_own(exact, rounded.get(pair.a.key, exact), measured, pair.b)
             for value in (pair.a, pair.b):
                 if value.is_hybrid:
@@ -121,6 +122,13 @@ class Comparison:
         for key, sums in self.alone.items():
             sums.add(b[key], b[key])
         self._compare_with_plain(sessions["plain"].run(inputs_b), b)
+
+    def _exact(self, pair: Pair, a: Tensors, b: Tensors, replay: Mapping[str, Array]) -> Array:
+        """What B's operator should have written, given what it was given."""
+        source = pair.b.inputs[0] if pair.b.is_conversion and not pair.a.is_conversion else ""
+        if source in b and self._partners.get(source) == pair.a.key:
+            return b[source]
+        return a[pair.a.key] if pair.a.is_input else replay[pair.a.key]
 
     def _compare_with_plain(self, plain: Mapping[str, Array], b: Tensors) -> None:
         for name, key in self._b.graph.outputs.items():
@@ -151,13 +159,6 @@ def _as_seen(inputs: Mapping[str, Array], specs: tuple[TensorSpec, ...]) -> Tens
             values = dequantize(quantize(values, spec.quantization, spec.dtype), spec.quantization)
         seen[spec.name] = values.astype(np.float32)
     return seen
-
-
-def _exact(pair: Pair, a: Tensors, b: Tensors, replay: Mapping[str, Array]) -> Array:
-    """What B's operator should have written, given what it was given."""
-    if pair.b.is_conversion and not pair.a.is_conversion and pair.b.inputs[0] in b:
-        return b[pair.b.inputs[0]]
-    return a[pair.a.key] if pair.a.is_input else replay[pair.a.key]
 
 
 def _rounded_weights(graph: Graph, pairing: Pairing) -> Tensors:

@@ -34,6 +34,9 @@ class Pairing:
 # For each tensor of B, by its key, its partner in A and how it was found.
 _Found = dict[str, tuple[str, str]]
 
+# ONNX quantizers leave these out where the range of the QuantizeLinear behind them cuts off the same.
+_CLIPS = frozenset({"Relu", "Clip"})
+
 
 def pair(a: Graph, b: Graph, *, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> Pairing:
     """Pair the tensors of two versions of one model.
@@ -60,23 +63,61 @@ def pair(a: Graph, b: Graph, *, inputs: Mapping[str, str], outputs: Mapping[str,
         one, two = roots_a.get(a.outputs[name_a]), roots_b.get(b.outputs[name_b])
         if one is not None and two is not None and two not in found and one not in _partners(found):
             found[two] = (one, "output")
-    return _pairing(a, b, roots_b, found)
-
-
-def _pairing(a: Graph, b: Graph, roots_b: Mapping[str, str], found: _Found) -> Pairing:
-    by_key = {value.key: value for value in a.values}
-    last = {root: key for key, root in roots_b.items()}
-    pairs, only_b = [], []
+    clipped = _clipped(a, b, found)
+    partners: _Found = {}
     for value in b.values:
-        root = roots_b.get(value.key, "")
+        root = roots_b.get(value.key)
         if root in found:
             partner, how = found[root]
-            pairs.append(Pair(by_key[partner], value, how, last[root] == value.key))
-        else:
-            only_b.append(value)
-    paired = _partners(found)
-    only_a = (value for value in a.values if not value.is_conversion and value.key not in paired)
+            partners[value.key] = (clipped.get(root, partner) if value.key != root else partner, how)
+    return _pairing(a, b, partners)
+
+
+def _pairing(a: Graph, b: Graph, partners: _Found) -> Pairing:
+    by_key = {value.key: value for value in a.values}
+    last = {partner: key for key, (partner, _) in partners.items()}
+    pairs = (
+        Pair(
+            by_key[partners[value.key][0]],
+            value,
+            partners[value.key][1],
+            last[partners[value.key][0]] == value.key,
+        )
+        for value in b.values
+        if value.key in partners
+    )
+    only_a = (value for value in a.values if not value.is_conversion and value.key not in last)
+    only_b = (value for value in b.values if value.key not in partners)
     return Pairing(tuple(pairs), tuple(only_a), tuple(only_b))
+
+
+def _clipped(a: Graph, b: Graph, found: _Found) -> dict[str, str]:
+    """For tensors of B whose conversion does the work of an operator of A: the key of what that one writes.
+
+    Where such a tensor was paired with the result of A's clipping, by its name, it is paired with what A clips.
+    """
+    by_key = {value.key: value for value in a.values}
+    kinds = {value.key: value.kind for value in b.values}
+    converted = {value.inputs[0] for value in b.values if value.is_conversion and value.inputs}
+    taken = _partners(found)
+    behind = {v.inputs[0]: v.key for v in a.values if v.kind in _CLIPS and v.inputs and v.key not in taken}
+    clipped: dict[str, str] = {}
+    for key, (partner, how) in list(found.items()):
+        if key not in converted or kinds[key] in _CLIPS:
+            continue
+        one = by_key[partner]
+        source = by_key.get(one.inputs[0]) if one.inputs else None
+        if (
+            one.kind in _CLIPS
+            and source is not None
+            and source.key not in taken
+            and source.kind == kinds[key]
+        ):
+            found[key] = (source.key, how)
+            clipped[key] = partner
+        elif partner in behind:
+            clipped[key] = behind[partner]
+    return clipped
 
 
 def _partners(found: _Found) -> set[str]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,11 @@ _CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL", "STABLEHLO_WHILE", "STABLEHLO_
 class TfliteGraph:
     """See ``Graph``. Subgraphs of control flow are not looked into."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, path: Path) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
-        self._content = content
-        self._tree = flatbuffer.read(content)
+        self._content = path.read_bytes()
+        self._tree = flatbuffer.read(self._content)
         self._graph = self._tree.subgraphs[0]
         self._kinds = {number: name for name, number in vars(schema.BuiltinOperator).items()}
         self._dtypes = {number: name.lower() for name, number in vars(schema.TensorType).items()

@@ -9,7 +9,8 @@ from edgekit.pages.svg import Datum, Panel, along
 Tensor = Mapping[str, Any]
 
 _LABELLED = 3
-_LONGEST_LABEL = 40
+# Everything nearer is drawn at this height: what matters lies far below.
+_TOP_DB = 100.0
 _SERIES = {"identical": "series-0", "rounding": "series-1", "degrades": "series-2", "defect": "series-6"}
 
 
@@ -41,7 +42,7 @@ def page(result: Mapping[str, Any], findings: Sequence[Mapping[str, Any]], sente
 
 def _panel(tensors: Sequence[Tensor]) -> Panel | None:
     """Both SNRs of every tensor along the graph; None where nothing differs."""
-    whole = [(float(n), t["snr_db"]) for n, t in enumerate(tensors, 1) if _known(t["snr_db"])]
+    whole = [(float(n), min(t["snr_db"], _TOP_DB)) for n, t in enumerate(tensors, 1) if _known(t["snr_db"])]
     data = list(_marks(tensors))
     if not whole and not data:
         return None
@@ -65,8 +66,9 @@ def _marks(tensors: Sequence[Tensor]) -> Iterator[Datum]:
             f"{number}: {tensor['op']} {tensor['name']}: {tensor['verdict']}; alone {own} dB, "
             f"expected {expected} dB"
         )
-        label = tensor["name"][-_LONGEST_LABEL:] if number in labelled else ""
-        yield Datum(label, _SERIES[tensor["verdict"]], float(number), tensor["own_snr_db"], note=note)
+        label = f"{number} {tensor['op']}" if number in labelled else ""
+        height = min(tensor["own_snr_db"], _TOP_DB)
+        yield Datum(label, _SERIES[tensor["verdict"]], float(number), height, note=note)
 
 
 def _known(value: float | None) -> bool:

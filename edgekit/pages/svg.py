@@ -178,21 +178,10 @@ def along(
     labels = iter(place_labels([(x(d.x), y(d.y)) for d in named], [d.name for d in named], width=_WIDE))
     points = []
     for datum in data:
-        place = x(datum.x), y(datum.y)
-        label_x, label_y, anchor = next(labels) if datum.name else (*place, "start")
+        across, down = x(datum.x), y(datum.y)
+        label = next(labels) if datum.name else (across, down, "start")
         points.append(
-            Point(
-                datum.name,
-                datum.series,
-                *place,
-                None,
-                None,
-                label_x,
-                label_y,
-                anchor,
-                note=datum.note,
-                hollow=datum.hollow,
-            )
+            Point(datum.name, datum.series, across, down, None, None, *label, datum.note, datum.hollow)
         )
     return Panel(
         f"{y_title} over {x_title}",

@@ -10,6 +10,7 @@ from edgekit.contract import under_contract
 from edgekit.data import Dataset, open_dataset
 from edgekit.debugging.comparison import Comparison, Opener, Side
 from edgekit.debugging.graph import Graph
+from edgekit.debugging.onnx import OnnxGraph
 from edgekit.debugging.pairing import Pairing, pair
 from edgekit.debugging.result import Debugging
 from edgekit.debugging.tflite import TfliteGraph
@@ -20,9 +21,9 @@ from edgekit.formats import open_artifact
 from edgekit.runtimes import check_runtime, open_session
 from edgekit.tensor import Array
 
-_GRAPHS: Mapping[Format, Callable[[bytes], Graph]] = {Format.TFLITE: TfliteGraph}
+_GRAPHS: Mapping[Format, Callable[[Path], Graph]] = {Format.TFLITE: TfliteGraph, Format.ONNX: OnnxGraph}
 # The same model in other kernels shows how much kernels may differ.
-_OTHER_KERNELS = {Format.TFLITE: "litert_builtin"}
+_OTHER_KERNELS = {Format.TFLITE: "litert_builtin", Format.ONNX: "onnxruntime_unoptimized"}
 
 
 def debug(
@@ -156,7 +157,7 @@ def _side(artifact: Artifact, opener: Opener) -> Side:
             f"{artifact.path} is a {artifact.format} model, whose inner tensors cannot be shown.",
             f"Convert it first: edgekit quantize {artifact.path} -r float16 -o model.tflite",
         )
-    return Side(artifact, _GRAPHS[artifact.format](artifact.path.read_bytes()), opener)
+    return Side(artifact, _GRAPHS[artifact.format](artifact.path), opener)
 
 
 def _repeat(artifact: Artifact) -> Opener | None:
