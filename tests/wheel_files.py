@@ -49,7 +49,7 @@ def installed_wheel(package: str, folder: Path) -> Path:
 
 
 def fetched(runtime: str, platform: Platform) -> Path:
-    """The lab's folder of wheels, with those of a runtime for a platform in it; without a network the test is skipped."""
+    """The lab's folder of wheels, with those of a runtime for a platform in it; skips the test without a network."""
     try:
         Wheels(CACHE, platform).fetch(wanted(runtime, platform))
     except DependencyError as error:
