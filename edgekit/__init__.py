@@ -23,7 +23,13 @@ _HOME = {
     "check": "edgekit.workflows.check",
     "compare": "edgekit.workflows.compare",
     "create_baseline": "edgekit.workflows.baseline",
+    "debug": "edgekit.verbs.debug",
     "deploy": "edgekit.verbs.deploy",
+    "device_add": "edgekit.verbs.device",
+    "device_list": "edgekit.verbs.device",
+    "device_probe": "edgekit.verbs.device",
+    "device_remove": "edgekit.verbs.device",
+    "device_setup": "edgekit.verbs.device_setup",
     "doctor": "edgekit.verbs.doctor",
     "evaluate": "edgekit.verbs.evaluate",
     "explain": "edgekit.findings",
@@ -54,7 +60,13 @@ __all__ = [
     "check",
     "compare",
     "create_baseline",
+    "debug",
     "deploy",
+    "device_add",
+    "device_list",
+    "device_probe",
+    "device_remove",
+    "device_setup",
     "doctor",
     "evaluate",
     "explain",
@@ -79,7 +91,10 @@ if TYPE_CHECKING:
     from edgekit.formats import open_artifact
     from edgekit.recipe import Recipe
     from edgekit.verbs.benchmark import benchmark
+    from edgekit.verbs.debug import debug
     from edgekit.verbs.deploy import deploy
+    from edgekit.verbs.device import device_add, device_list, device_probe, device_remove
+    from edgekit.verbs.device_setup import device_setup
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit import device_files
+from edgekit import device_files, inventory
 from edgekit.deployment_lock import CLAIM, DONE, LOST
 from edgekit.device import Device
 from edgekit.errors import DeviceError
@@ -103,12 +103,7 @@ def connect(device: str | Device) -> Shell:
         DeviceError: It is unreachable.
         UsageError: There is no such device.
     """
-    if isinstance(device, Device):
-        return Shell(device)
-    name = (
-        re.sub(r"[^A-Za-z0-9._-]", "-", device.partition("://")[2] or device).lstrip("-._")[:64] or "device"
-    )
-    return Shell(Device(name, device))
+    return Shell(device if isinstance(device, Device) else inventory.resolve(device))
 
 
 def look(shell: Shell) -> Present:

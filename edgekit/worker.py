@@ -42,9 +42,11 @@ WINDOW_NS = 20_000_000
 STEADY_WINDOWS = 3
 STEADY_TOLERANCE = 0.03
 
+LOAD_RUNS = 1000
+
 
 class WorkerError(Exception):
-    """An answer that says what went wrong: kind is dependency, delegate, model, data or request."""
+    """An answer that says what went wrong: kind is dependency, delegate, model, data, usage or request."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -253,6 +255,8 @@ class Worker:
 
     def open(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """Import the runtime, load the model, run it once."""
+        if request.get("cpu_affinity"):
+            _pin(request["cpu_affinity"])
         session = RUNTIMES[request["runtime"]](request)
         gc.collect()
         gc.disable()  # a collection in the middle of a run would be measured as the model's
@@ -314,7 +318,13 @@ class Worker:
         return {"samples_ns": samples, "steady": steady, **peak}
 
     def measure(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One block: a few runs that bring the caches back, kept apart, then at most ``runs`` timed ones."""
+        """One block: a few runs that bring the caches back, kept apart, then at most ``runs`` timed ones.
+
+        Before them ``load_ms`` of runs that nobody counts: a device under load heats up, a waiting one cools.
+        """
+        loaded_at = time.perf_counter_ns() + int(float(request.get("load_ms", 0.0)) * 1e6)
+        while time.perf_counter_ns() < loaded_at:
+            self._run(LOAD_RUNS, loaded_at)
         settle_ns = int(float(request.get("settle_ms", 0.0)) * 1e6)
         settling = (
             self._run(max(1, int(request["runs"])), time.perf_counter_ns() + settle_ns) if settle_ns else []
@@ -418,6 +428,15 @@ class PeakMemory:
             "VmHWM, reset before loading" if self._was_reset else "VmHWM" if known else "VmRSS after the runs"
         )
         return {"peak_memory_bytes": self._highest, "peak_memory_method": method}
+
+
+def _pin(processors: list[int]) -> None:
+    """Keep this process, and the threads that it will start, on some processors."""
+    try:
+        os.sched_setaffinity(0, processors)
+    except (OSError, ValueError, AttributeError) as error:
+        listed = ", ".join(str(number) for number in processors)
+        raise WorkerError("usage", f"processors {listed} cannot be used: {_sentence(error)}") from error
 
 
 def _generator(seed: int) -> Any:

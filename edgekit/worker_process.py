@@ -23,6 +23,7 @@ from edgekit.errors import (
     InternalError,
     ModelError,
     TargetError,
+    UsageError,
 )
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -178,6 +179,12 @@ class WorkerProcess:
             case "data":
                 return DataError(
                     "EK534", f"The data do not fit {self._subject}: {message}.", "See edgekit inspect."
+                )
+            case "usage":
+                return UsageError(
+                    "EK524",
+                    f"The run is not possible {self._place}: {message}.",
+                    "edgekit device probe shows its cores.",
                 )
             case "delegate":
                 return TargetError(

@@ -2,9 +2,7 @@
 
 import contextlib
 import hashlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from edgekit.host_and_device import HostAgreement, PairedSession, RememberingSes
 from edgekit.interleaved import Delegate
 from edgekit.runtimes import Session, open_session
 from edgekit.shell import Shell
+from edgekit.side_by_side import side_by_side
 from edgekit.verbs.evaluate import Evaluation, Place, evaluate
 
 
@@ -83,18 +82,15 @@ def evaluate_on_devices(
     """
     artifact = model if isinstance(model, Artifact) else open_artifact(Path(model))
     options = options or DeviceOptions()
-    if len(devices) == 1:
-        return (_evaluate_on(artifact, data, devices[0], options, progress=progress, **choices),)
-    with _Together(len(devices), progress) as together:
-        return together.run(
-            [
-                lambda report, device=device: _evaluate_on(  # type: ignore[misc]
-                    artifact, data, device, options, progress=report, **choices
-                )
-                for device in devices
-            ],
-            devices,
-        )
+
+    def job(device: Device) -> Callable[[Callable[[int, int], None]], DeviceEvaluation]:
+        return lambda report: _evaluate_on(artifact, data, device, options, progress=report, **choices)
+
+    found = side_by_side([job(device) for device in devices], progress)
+    return tuple(
+        DeviceEvaluation(device, error=result) if isinstance(result, EdgekitError) else result
+        for device, result in zip(devices, found, strict=True)
+    )
 
 
 def _evaluate_on(
@@ -161,50 +157,3 @@ def _findings(
             "--no-resume asks the device again.",
             Level.NOTE,
         )
-
-
-class _Cancelled(Exception):  # noqa: N818 - not an error: somebody pressed ctrl-C
-    """The run is given up; raised in the threads at their next report."""
-
-
-class _Together:
-    """Work on several devices at once, in threads that wait for them. Ctrl-C ends all of them in order."""
-
-    def __init__(self, count: int, progress: Callable[[int, int], None] | None) -> None:
-        self._pool = ThreadPoolExecutor(count)
-        self._progress = progress or (lambda _done, _total: None)
-        self._states = [(0, 0)] * count
-        self._lock = threading.Lock()
-        self._cancelled = threading.Event()
-
-    def __enter__(self) -> "_Together":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._cancelled.set()
-        self._pool.shutdown()
-
-    def run(
-        self,
-        jobs: Sequence[Callable[[Callable[[int, int], None]], DeviceEvaluation]],
-        devices: Sequence[Device],
-    ) -> tuple[DeviceEvaluation, ...]:
-        """One result per device; what went wrong stands in the place of a result."""
-        futures = [self._pool.submit(job, self._reporter(number)) for number, job in enumerate(jobs)]
-        results = []
-        for device, future in zip(devices, futures, strict=True):
-            try:
-                results.append(future.result())
-            except EdgekitError as error:
-                results.append(DeviceEvaluation(device, error=error))
-        return tuple(results)
-
-    def _reporter(self, number: int) -> Callable[[int, int], None]:
-        def report(done: int, total: int) -> None:
-            if self._cancelled.is_set():
-                raise _Cancelled
-            with self._lock:
-                self._states[number] = (done, total)
-                self._progress(sum(d for d, _ in self._states), sum(t for _, t in self._states))
-
-        return report
