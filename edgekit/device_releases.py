@@ -28,7 +28,7 @@ _VERIFY_BYTES_PER_S = 4 << 20
 _LOOK = (
     'cd "$1" 2>/dev/null || exit 0; '
     'if [ -L current ]; then echo "current $(readlink current)"; elif [ -e current ]; then echo "blocked"; fi; '
-    'if [ -f switch.json ]; then echo "switch $(head -c 65536 switch.json | tr -d "\\n")"; fi; '
+    'if [ -f switch.json ]; then echo "switch $(head -c 65536 switch.json)"; fi; '
     "for f in releases/* releases/.*.new releases/.*.old .switch.*; do "
     'if [ -d "$f" ]; then echo "folder $f"; fi; done; '
     'echo "free $(df -Pk . | tail -n 1)"'

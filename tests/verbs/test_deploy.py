@@ -1,6 +1,5 @@
 """Deployments to this machine as a device: what is in service, what is kept, and what a failure leaves."""
 
-import hashlib
 import json
 import os
 import threading
@@ -8,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import served_release
+from served_release import served
 
 from edgekit import deployment_lock, device_releases, health_check
 from edgekit.cli import run
@@ -30,14 +31,8 @@ def device(tmp_path):
 
 @pytest.fixture
 def make_model(tmp_path):
-    """Models that differ in their name or by bytes after the end, which no runtime reads."""
-
-    def make(name: str = "model.tflite", padding: int = 0) -> Path:
-        path = tmp_path / name
-        path.write_bytes((_DIGITS / "model.tflite").read_bytes() + bytes(padding))
-        return path
-
-    return make
+    """Models that differ in their name or by their padding."""
+    return lambda name="model.tflite", padding=0: served_release.make_model(tmp_path, padding, name)
 
 
 def _put(model: Path, device: Device, **options) -> Deployment:
@@ -46,22 +41,9 @@ def _put(model: Path, device: Device, **options) -> Deployment:
 
 
 def _served(device: Device) -> Path:
-    """What is in service, checked file by file against its manifest by Python's own hashlib."""
-    current = Path(device.folder, "current")
-    release = Path(os.path.realpath(current))
-    assert release.parent == Path(os.path.realpath(device.folder), "releases")
-    manifest = json.loads((release / "manifest.json").read_text(encoding="utf-8"))
-    lines = []
-    for file in manifest["files"]:
-        content = (release / file["name"]).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == file["sha256"]
-        assert len(content) == file["size_bytes"]
-        lines.append(f"{file['name']}\0{file['sha256']}\n")
-    assert hashlib.sha256("".join(sorted(lines)).encode()).hexdigest() == release.name == manifest["release"]
-    assert sorted(path.name for path in release.iterdir()) == sorted(
-        ["manifest.json", *(file["name"] for file in manifest["files"])]
-    )
-    return release / manifest["model"]
+    found = served(Path(device.folder))
+    assert found
+    return found
 
 
 def _names(device: Device) -> list[str]:
