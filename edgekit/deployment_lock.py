@@ -23,6 +23,7 @@ from typing import Any
 
 from edgekit.channel import Ended
 from edgekit.errors import DeviceError
+from edgekit.release import printable
 from edgekit.shell import RunningCommand, Shell
 
 # $1 is a process id, $2 its nonce. Only what certainly does not carry it is dead: a process that cannot be looked
@@ -224,11 +225,7 @@ def _read(said: str) -> Holder | None:
     """What stands in a lock, which anybody may have written."""
     try:
         document = json.loads(said)
-        return Holder(
-            str(document["host"])[:64],
-            str(document["user"])[:64],
-            int(document["pid"]),
-            str(document["since"])[:32],
-        )
+        host, user, since = (printable(document[field]) for field in ("host", "user", "since"))
+        return Holder(host, user, int(document["pid"]), since)
     except (ValueError, KeyError, TypeError):
         return None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -279,3 +280,26 @@ def test_what_lies_there_is_read_with_care(device, make_model):
     manifest.write_text(json.dumps(document), encoding="utf-8")
     with Shell(device) as shell, pytest.raises(DeviceError, match="damaged"):
         device_releases.read(shell, digest)
+
+
+def test_no_control_characters_of_a_device_reach_the_terminal(device, make_model):
+    digest = _put(make_model(), device).release
+    bell = "\x1b[2Jann@desk\x07"
+    entry = {"release": digest, "at": bell, "by": bell}
+    record = json.dumps({"before": [], "after": [entry]})
+    Path(device.folder, "switch.json").write_text(record, encoding="utf-8")
+    assert status(device).releases[0].by == "[2Jann@desk"
+
+
+def test_a_release_that_vanished_is_brought_back(device, make_model):
+    first = _put(make_model(), device)
+    second = _put(make_model(padding=1), device)
+    shutil.rmtree(Path(device.folder, "releases", second.release))
+    found = status(device)
+    assert not found.ok
+    assert found.releases[0].damage
+    again = _put(make_model(padding=1), device)
+    assert (again.release, again.previous) == (second.release, first.release)
+    assert _served(device)
+    assert [kept.release for kept in status(device).releases] == [second.release, first.release]
+    assert status(device).releases[0].since
