@@ -1,7 +1,9 @@
 """The streams of a running command, here or on a device, read and written with deadlines."""
 
+import contextlib
 import os
 import selectors
+import signal
 import subprocess
 import tempfile
 import time
@@ -11,6 +13,8 @@ from typing import IO
 _READ_BYTES = 1 << 20
 _SHOWN_BYTES = 4000
 _MOST_LINE_BYTES = 64 << 20
+_MOST_UNREAD_BYTES = 1 << 30
+_END_S = 5.0
 
 
 class Ended(Exception):  # noqa: N818 - no error by itself: what it means is known to who reads
@@ -25,7 +29,8 @@ class Channel:
         stdout: A descriptor that gives what the command wrote.
         errors: A file that collects what it says on standard error.
 
-    Deadlines are moments of ``time.monotonic``. A stream that blocks for longer raises ``TimeoutError``.
+    ``last_line`` is what ``read_line`` gave last. Deadlines are moments of ``time.monotonic``: whoever still waits
+    for a stream then gets ``TimeoutError``, also where bytes keep coming.
     """
 
     def __init__(self, stdin: int, stdout: int, errors: IO[bytes]) -> None:
@@ -34,6 +39,7 @@ class Channel:
         self._errors = errors
         self._buffer = bytearray()
         self._closed = False
+        self.last_line = b""
         os.set_blocking(stdin, False)
         os.set_blocking(stdout, False)
 
@@ -50,6 +56,7 @@ class Channel:
             if self._stdin is None:
                 raise Ended
             # What it answers meanwhile is taken in: else it waits for us, and we for it.
+            reading = reading and len(self._buffer) < _MOST_UNREAD_BYTES
             ready = _await({self._stdin: selectors.EVENT_WRITE} | self._reads(reading), until)
             if self._stdout in ready:
                 reading = self._read()
@@ -85,9 +92,9 @@ class Channel:
                     raise Ended
                 end = len(self._buffer)
                 break
-        line = bytes(self._buffer[:end])
+        self.last_line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
-        return line
+        return self.last_line
 
     def read_exact(self, count: int, until: float) -> bytes:
         """So many bytes.
@@ -118,9 +125,10 @@ class Channel:
 
     def error_text(self) -> str:
         """The last that the command said on standard error."""
-        size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - _SHOWN_BYTES))
-        return self._errors.read().decode(errors="replace").strip()
+        # The command writes through the same open file: its position must not be moved.
+        size = os.fstat(self._errors.fileno()).st_size
+        said = os.pread(self._errors.fileno(), _SHOWN_BYTES, max(0, size - _SHOWN_BYTES))
+        return said.decode(errors="replace").strip()
 
     def exit_status(self) -> int | None:
         """How the command ended: its exit status, -11 after SIGSEGV, None where nobody knows."""
@@ -131,10 +139,12 @@ class Channel:
         if self._closed:
             return
         self._closed = True
-        self._stop()
-        self.end_input()
-        os.close(self._stdout)
-        self._errors.close()
+        try:
+            self._stop()
+        finally:
+            self.end_input()
+            os.close(self._stdout)
+            self._errors.close()
 
     def _stop(self) -> None:
         raise NotImplementedError
@@ -158,10 +168,14 @@ class Channel:
 
 
 class ProcessChannel(Channel):
-    """A command that is a process of this machine; ``detached`` keeps the terminal's ctrl-C from it."""
+    """A command that is a process of this machine.
+
+    ``detached`` keeps the terminal's ctrl-C from it, and ends what it started together with it.
+    """
 
     def __init__(self, words: Sequence[str], *, detached: bool = False) -> None:
         errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
+        self._detached = detached
         # Pipes of our own: the channel closes its ends itself, one at a time.
         their_stdin, stdin = os.pipe()
         stdout, their_stdout = os.pipe()
@@ -185,11 +199,16 @@ class ProcessChannel(Channel):
         return self._process.pid
 
     def exit_status(self) -> int | None:
-        """See ``Channel.exit_status``: it waits for the end of the process."""
-        return self._process.wait()
+        """See ``Channel.exit_status``: None also for a process that closed its output and goes on."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(_END_S)
+        return None
 
     def _stop(self) -> None:
         if self._process.poll() is None:
+            if self._detached:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
             self._process.kill()
         self._process.wait()
 
@@ -200,10 +219,14 @@ def _await(events: dict[int, int], until: float) -> set[int]:
     Raises:
         TimeoutError: None was in time.
     """
+    # Asked even when something is ready: what never stops coming would never be too late.
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
     with selectors.DefaultSelector() as selector:
         for descriptor, event in events.items():
             selector.register(descriptor, event)
-        ready = selector.select(max(0.0, until - time.monotonic()))
+        ready = selector.select(left)
     if not ready:
         raise TimeoutError
     return {key.fd for key, _ in ready}

@@ -21,6 +21,7 @@ from edgekit.shell import Shell
 
 _CHUNK_BYTES = 256 << 10
 _MARGIN_BYTES = 64 << 10
+_PAUSE_S = 0.2
 _VERIFY_BYTES_PER_S = 4 << 20
 _MOST_BYTES = 64 << 20
 
@@ -99,26 +100,28 @@ class _Upload:
         self._progress = progress or (lambda _done, _total: None)
         # The digest in the name: what was sent of another file is never continued with this one.
         self._part = f"{path}.{digest[:16]}.part"
-        self._sent = 0
+        self._sent = self._arrived = 0
 
     def send(self, stream: BinaryIO) -> int:
         """Send what is missing, check it, and give it its name."""
         until = time.monotonic() + self._shell.limits.patience_s
-        furthest = -1
+        furthest = 0
         while True:
             try:
                 if self._try(stream):
                     return self._sent
             except DeviceError as error:
-                # A link that breaks again and again may go on as long as each try brings something over.
-                if self._sent > furthest:
-                    furthest, until = self._sent, time.monotonic() + self._shell.limits.patience_s
+                # A link that breaks again and again may go on as long as more and more has arrived there.
+                if self._arrived > furthest:
+                    furthest, until = self._arrived, time.monotonic() + self._shell.limits.patience_s
                 if error.code not in {"EK804", "EK805"} or time.monotonic() >= until:
                     raise
+                time.sleep(min(_PAUSE_S, self._shell.limits.patience_s / 5))
                 self._shell.reconnect()
 
     def _try(self, stream: BinaryIO) -> bool:
         free_bytes, part_bytes, digest = self._look()
+        self._arrived = part_bytes
         if digest == self._digest:
             self._progress(self._size, self._size)
             return True
@@ -169,6 +172,7 @@ class _Upload:
                     self._progress(done, self._size)
             running.channel.end_input()
             running.finish(time.monotonic() + idle_s)
+            said = running.error_text()
         except Ended as error:
             raise self._shell.lost(running.error_text()) from error
         except TimeoutError as error:
@@ -177,7 +181,7 @@ class _Upload:
             running.close()
         if running.status:
             self._remove()
-            raise self._unwritable(running.error_text())
+            raise self._unwritable(said)
 
     def _remove(self) -> None:
         self._shell.run("rm", "-f", self._part, check=False)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from edgekit import device_files, device_runtime
+from edgekit import device_files, device_limits, device_runtime
 from edgekit.artifact import Artifact, Format
 from edgekit.device_runtime import InstalledRuntime
 from edgekit.errors import DependencyError, DeviceError, UsageError
@@ -40,6 +40,7 @@ def choose_runtime(shell: Shell, artifact: Artifact, asked: str | None = None) -
     Raises:
         UsageError: No runtime opens the format, or the one asked for does not.
         DependencyError: None is set up there.
+        TargetError: It is known to get this model wrong.
         DeviceError: The link is lost.
     """
     fitting = [name for name, accepted in FORMATS.items() if accepted is artifact.format]
@@ -56,6 +57,8 @@ def choose_runtime(shell: Shell, artifact: Artifact, asked: str | None = None) -
     there = device_runtime.installed(shell)
     for name in [asked] if asked else fitting:
         if name in there:
+            if name in device_limits.RUNTIMES:
+                device_limits.check(artifact, name, shell.run("uname", "-m").text)
             return there[name]
     raise DependencyError(
         "EK860",
@@ -91,7 +94,8 @@ class DeviceSession:
     """A model that runs on a device, as a context.
 
     A link that is lost is connected again and the samples under way are sent again, within the limits of the
-    shell; what was answered before stays. ``samples_per_second`` is that of the last piece.
+    shell; what was answered before stays. ``path`` is where the model lies on the device, None where it has to be
+    sent. ``samples_per_second`` is that of the last piece.
     """
 
     def __init__(
@@ -102,13 +106,14 @@ class DeviceSession:
         runtime: str | None = None,
         threads: int = 1,
         delegate: Delegate | None = None,
+        path: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._shell = shell
         self._artifact = artifact
         self._raw = RawTensors(artifact)
         self.runtime = choose_runtime(shell, artifact, runtime)
-        self._path = place(shell, artifact, progress=progress)
+        self._path = path or place(shell, artifact, progress=progress)
         self._options: dict[str, Any] = {
             "threads": threads,
             "xnnpack": True,
@@ -192,9 +197,18 @@ class DeviceSession:
 
     def _open(self) -> dict[str, Any]:
         self._worker = start_worker(self._shell, self.runtime, self._artifact)
-        return self._worker.ask(
-            "open", deadline_s=_OPEN_S, model=self._path, runtime=self.runtime.name, seed=0, **self._options
-        )
+        try:
+            return self._worker.ask(
+                "open",
+                deadline_s=_OPEN_S,
+                model=self._path,
+                runtime=self.runtime.name,
+                seed=0,
+                **self._options,
+            )
+        except BaseException:
+            self._end()
+            raise
 
     def _end(self) -> None:
         if self._worker is not None:

@@ -6,7 +6,9 @@ nonce and its process id, and last a line with the same nonce and the exit statu
 """
 
 import contextlib
+import re
 import secrets
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,22 +18,29 @@ from typing import Self
 from edgekit.catalog import load
 from edgekit.channel import Channel, Ended
 from edgekit.device import Device
-from edgekit.errors import DeviceError
+from edgekit.errors import DeviceError, EdgekitError
 from edgekit.transports import Limits, Transport, connect
 
 # $1 is the nonce; the rest is the command. The inner shell becomes the command, so its process id is the
-# command's. The nonce in the environment proves later that this id still belongs to it.
+# command's. Both lines follow a line end of their own: login scripts and commands may leave a line unfinished.
 _RUN = (
-    'n=$1; shift; EDGEKIT_RUN=$n sh -c \'echo "edgekit-$EDGEKIT_RUN $$"; exec "$@"\' edgekit "$@"; '
-    'printf "\\nedgekit-%s exit %d\\n" "$n" "$?"'
+    'n=$1; shift; EDGEKIT_RUN=$n sh -c \'echo; echo "edgekit-$EDGEKIT_RUN $$"; exec "$@"\' edgekit "$@"; '
+    's=$?; echo; echo "edgekit-$n exit $s end"'
 )
-# Ends a process only if it carries the nonce: process ids are used again.
-_KILL = 'tr "\\0" "\\n" < "/proc/$2/environ" 2>/dev/null | grep -qx "EDGEKIT_RUN=$1" && kill -9 "$2"'
+# Everything that carries the nonce in its environment: the command and what it started, which a process id
+# alone does not tell, and never another process that was given the same id. Twice, for what a process starts
+# before its turn comes.
+_KILL = (
+    'for i in 1 2; do for f in $(grep -ls "EDGEKIT_RUN=$1" /proc/[0-9]*/environ); do '
+    'f=${f#/proc/}; kill -9 "${f%/environ}"; done; done 2> /dev/null; exit 0'
+)
 
 _KILL_S = 10.0
 _STATUS_S = 3.0
 _SIGNALLED = 128
 _MOST_BYTES = 256 << 20
+_MOST_WORDS = 300
+_STATUS = re.compile(rb"(\d{1,3}) end\r?$")
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class RunningCommand:
         if not line:
             line = self.channel.read_line(until)
         if line.startswith(self._mark):
-            self.status = int(line[len(self._mark) :])
+            self._note(line[len(self._mark) :])
             raise Ended
         return line
 
@@ -90,7 +99,9 @@ class RunningCommand:
             with contextlib.suppress(Ended, TimeoutError):
                 self.finish(time.monotonic() + _STATUS_S)
         # A shell reports the end by a signal as 128 and the signal's number.
-        return self.status if self.status is None or self.status <= _SIGNALLED else _SIGNALLED - self.status
+        if self.status is not None and self.status - _SIGNALLED in signal.valid_signals():
+            return _SIGNALLED - self.status
+        return self.status
 
     def finish(self, until: float) -> bytes:
         """All that it still writes until it ends.
@@ -101,10 +112,11 @@ class RunningCommand:
         """
         output = self.channel.read_all(until, _MOST_BYTES)
         # Its line end may have been read before, as the end of the line before.
-        content, mark, status = (b"\n" + output).rpartition(b"\n" + self._mark)
-        if not mark:
+        content, mark, rest = (b"\n" + output).rpartition(b"\n" + self._mark)
+        # A login shell may have its own last words after it.
+        self._note(rest.partition(b"\n")[0])
+        if not mark or self.status is None:
             raise Ended
-        self.status = int(status)
         return content[1:]
 
     def error_text(self) -> str:
@@ -112,13 +124,19 @@ class RunningCommand:
         return self.channel.error_text()
 
     def close(self) -> None:
-        """Free the channel; a command that has not ended is ended by its process id."""
+        """Free the channel; a command that has not ended is ended there, with all that it started."""
         if self._closed:
             return
         self._closed = True
-        if self.status is None:
-            self._shell.kill(self._nonce, self.pid)
+        # First the channel: a transport that is given up waits for those that hold unread output.
         self.channel.close()
+        if self.status is None:
+            self._shell.kill(self._nonce)
+
+    def _note(self, status: bytes) -> None:
+        """The exit status, if the whole of it came: of 137, a link that breaks may leave 1."""
+        if found := _STATUS.match(status):
+            self.status = int(found.group(1))
 
 
 class Shell:
@@ -133,6 +151,7 @@ class Shell:
         self.limits = limits or Limits()
         self._transport: Transport | None = connect(device, self.limits)
         self._folder = device.folder
+        self._closed = self._killing = False
 
     def __enter__(self) -> Self:
         return self
@@ -144,9 +163,8 @@ class Shell:
 
     def close(self) -> None:
         """Give the connection up."""
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
+        self._closed = True
+        self._drop()
 
     @property
     def folder(self) -> str:
@@ -157,7 +175,13 @@ class Shell:
         """
         if self._folder is None:
             default = load("transports", self.device.scheme).FOLDER
-            home = self.run("printenv", "HOME").text if default.startswith("~") else ""
+            home = self.run("printenv", "HOME", check=False).text if default.startswith("~") else "/"
+            if not home.startswith("/"):
+                raise DeviceError(
+                    "EK808",
+                    f"{self.device.name} does not say where its user's home is.",
+                    "Name a folder there with edgekit device add --folder.",
+                )
             self._folder = default.replace("~", home.rstrip("/"), 1)
         return self._folder.rstrip("/")
 
@@ -169,11 +193,12 @@ class Shell:
         """
         until = time.monotonic() + self.limits.patience_s
         while True:
-            self.close()
+            self._drop()
             try:
-                self._transport = connect(self.device, self.limits)
-            except DeviceError:
-                if time.monotonic() >= until:
+                self._connect()
+            except DeviceError as error:
+                # Another host key than before does not pass with time.
+                if error.code in {"EK801", "EK802"} or time.monotonic() >= until:
                     raise
                 time.sleep(min(1.0, self.limits.patience_s / 5))
             else:
@@ -188,24 +213,21 @@ class Shell:
         if self._transport is None:
             self.reconnect()
         assert self._transport is not None  # noqa: S101 - reconnect raises otherwise
-        nonce = secrets.token_hex(8)
-        channel = self._transport.start(["sh", "-c", _RUN, "edgekit", nonce, *words])
-        mark, line = f"edgekit-{nonce} ".encode(), b""
+        nonce, seconds = secrets.token_hex(8), deadline_s or self.limits.command_s
+        channel = None
         try:
-            until = time.monotonic() + (deadline_s or self.limits.command_s)
-            # Login scripts may print before.
-            while not line.startswith(mark):
-                line = channel.read_line(until)
-            return RunningCommand(self, channel, nonce, int(line[len(mark) :]))
-        except (Ended, ValueError) as error:
-            failure = self.lost(channel.error_text())
-            channel.close()
-            raise failure from error
+            channel = self._transport.start(["sh", "-c", _RUN, "edgekit", nonce, *words])
+            pid = _announced(channel, f"edgekit-{nonce} ".encode(), time.monotonic() + seconds)
+            return RunningCommand(self, channel, nonce, pid)
+        except DeviceError:
+            raise
+        except Ended as error:
+            raise self._not_started(nonce, channel) from error
         except TimeoutError as error:
-            channel.close()
-            raise self.late(words[0], deadline_s or self.limits.command_s) from error
+            self._abandon(nonce, channel)
+            raise self.late(words[0], seconds) from error
         except BaseException:
-            channel.close()
+            self._abandon(nonce, channel)
             raise
 
     def run(
@@ -245,18 +267,29 @@ class Shell:
         """
         return self.run("sh", "-c", text, "edgekit", *arguments, deadline_s=deadline_s, check=check)
 
-    def kill(self, nonce: str, pid: int) -> None:
-        """End a process of ours by its recorded id, over a new connection where the old one is dead.
+    def kill(self, nonce: str) -> None:
+        """End a command of ours and all that it started, over a new connection where the old one is dead.
 
         A device that cannot be reached is left alone: its worker ends itself at its deadline.
         """
-        with contextlib.suppress(DeviceError):
-            try:
-                self.script(_KILL, nonce, str(pid), deadline_s=_KILL_S, check=False)
-            except DeviceError:
-                self.close()
-                self._transport = connect(self.device, self.limits)
-                self.script(_KILL, nonce, str(pid), deadline_s=_KILL_S, check=False)
+        if self._killing:
+            return
+        self._killing = True
+        seconds = min(_KILL_S, self.limits.command_s)
+        try:
+            with contextlib.suppress(EdgekitError):  # whatever it is, it must not hide why we are here
+                if self._transport is not None:
+                    try:
+                        self.script(_KILL, nonce, deadline_s=seconds, check=False)
+                        return
+                    except DeviceError:
+                        self._drop()
+                self._connect()
+                self.script(_KILL, nonce, deadline_s=seconds, check=False)
+        finally:
+            self._killing = False
+            if self._closed:
+                self._drop()
 
     def lost(self, detail: str = "") -> DeviceError:
         """The error for a link that broke."""
@@ -277,10 +310,59 @@ class Shell:
 
     def failed(self, what: str, done: Completed) -> DeviceError:
         """The error for a command that ended with another exit status than 0."""
-        said = done.errors.splitlines()[-1].strip() if done.errors else done.text[-200:]
+        said = last_words(done.errors) or last_words(done.text) or "it said nothing"
         return DeviceError(
             "EK806",
-            f"{what} failed on {self.device.name} with exit status {done.status}: {said or 'it said nothing'}.",
+            f"{what} failed on {self.device.name} with exit status {done.status}: {said}.",
             "-v shows all that it printed.",
             detail=done.errors or done.text,
         )
+
+    def _connect(self) -> None:
+        self._transport = connect(self.device, self.limits)
+
+    def _drop(self) -> None:
+        if self._transport is not None:
+            transport, self._transport = self._transport, None
+            transport.close()
+
+    def _abandon(self, nonce: str, channel: Channel | None) -> None:
+        """What was started may run there, though it did not say so."""
+        if channel is not None:
+            channel.close()
+        self.kill(nonce)
+
+    def _not_started(self, nonce: str, channel: Channel | None) -> DeviceError:
+        """The error for a command that ended before it began: the link broke, or the login shell will not."""
+        if channel is None:
+            return self.lost()
+        status, said = (
+            channel.exit_status(),
+            channel.error_text() or channel.last_line.decode(errors="replace"),
+        )
+        if status is None or not (status or said):
+            self._abandon(nonce, channel)
+            return self.lost(said)
+        channel.close()
+        return DeviceError(
+            "EK816",
+            f"{self.device.name} runs no commands: {last_words(said) or f'exit status {status}'}.",
+            "Its login shell may be closed or allow one program only. Log in by hand and look.",
+            detail=said,
+        )
+
+
+def last_words(text: str) -> str:
+    """The last line of what a program said, fit for a sentence: on one line, printable, not too long."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = "".join(sign if sign.isprintable() else " " for sign in lines[-1]) if lines else ""
+    return last[-_MOST_WORDS:].strip().rstrip(".")
+
+
+def _announced(channel: Channel, mark: bytes, until: float) -> int:
+    """The process id from the line that starts with the mark; login scripts may print lines before it."""
+    while True:
+        line = channel.read_line(until)
+        pid = line[len(mark) :].strip()
+        if line.startswith(mark) and pid.isdigit():
+            return int(pid)

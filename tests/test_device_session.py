@@ -6,9 +6,10 @@ import signal
 import numpy as np
 import pytest
 
+from edgekit import device_session
 from edgekit.device import Device
-from edgekit.device_session import DeviceSession
-from edgekit.errors import DeviceError, UsageError
+from edgekit.device_session import DeviceSession, start_worker
+from edgekit.errors import DeviceError, ModelError, UsageError
 from edgekit.formats import open_artifact
 from edgekit.runtimes import open_session
 from edgekit.shell import Shell
@@ -66,6 +67,20 @@ def test_a_device_that_answers_nothing_is_an_error(dense_onnx):
     ):
         DeviceSession(shell, open_artifact(dense_onnx))
     assert caught.value.code == "EK804"
+
+
+def test_a_model_that_is_refused_leaves_no_worker(shell, dense_onnx, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        device_session, "start_worker", lambda *args: started.append(start_worker(*args)) or started[-1]
+    )
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    with pytest.raises(ModelError):
+        DeviceSession(shell, open_artifact(dense_onnx), path=str(broken))
+    assert len(started) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0].pid, 0)
 
 
 def test_a_runtime_must_open_the_format(shell, dense_onnx):

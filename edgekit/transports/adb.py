@@ -37,10 +37,18 @@ class AdbTransport:
     def start(self, words: Sequence[str]) -> Channel:
         """See ``Transport.start``: adb hands one string to the device's shell, so every word is quoted."""
         # -T: without a terminal, bytes pass unchanged and standard error stays apart.
-        return ProcessChannel(["adb", "-s", self._serial, "shell", "-T", shlex.join(words)], detached=True)
+        return _AdbChannel(["adb", "-s", self._serial, "shell", "-T", shlex.join(words)], detached=True)
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class _AdbChannel(ProcessChannel):
+    """A client of adb's server."""
+
+    def exit_status(self) -> int | None:
+        """None: the client ends with 0 where the link broke, and with 1 where there is none."""
+        return None
 
 
 def connect(device: Device, limits: Limits) -> AdbTransport:
