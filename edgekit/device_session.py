@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from edgekit import device_files, device_runtime
+from edgekit import device_files, device_limits, device_runtime
 from edgekit.artifact import Artifact, Format
 from edgekit.device_runtime import InstalledRuntime
 from edgekit.errors import DependencyError, DeviceError, UsageError
@@ -40,6 +40,7 @@ def choose_runtime(shell: Shell, artifact: Artifact, asked: str | None = None) -
     Raises:
         UsageError: No runtime opens the format, or the one asked for does not.
         DependencyError: None is set up there.
+        TargetError: It is known to get this model wrong.
         DeviceError: The link is lost.
     """
     fitting = [name for name, accepted in FORMATS.items() if accepted is artifact.format]
@@ -56,6 +57,8 @@ def choose_runtime(shell: Shell, artifact: Artifact, asked: str | None = None) -
     there = device_runtime.installed(shell)
     for name in [asked] if asked else fitting:
         if name in there:
+            if name in device_limits.RUNTIMES:
+                device_limits.check(artifact, name, shell.run("uname", "-m").text)
             return there[name]
     raise DependencyError(
         "EK860",

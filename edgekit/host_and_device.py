@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,12 +140,10 @@ class RememberingSession:
         """The answers of now or of before; see ``Session.run``."""
         path = self._folder / f"{_digest(inputs)}.npz"
         count = len(next(iter(inputs.values())))
-        if path.is_file():
-            with np.load(path, allow_pickle=False) as archive:
-                # Names may hold what the names of files may not: they are kept apart.
-                outputs = {str(name): archive[f"a{i}"] for i, name in enumerate(archive["names"])}
+        kept = _kept(path)
+        if kept is not None:
             self.remembered += count
-            return outputs
+            return kept
         outputs = self._session.run(inputs)
         arrays: dict[str, Any] = {f"a{i}": array for i, array in enumerate(outputs.values())}
         with files.atomic_write(path) as part, part.open("wb") as stream:
@@ -158,6 +157,17 @@ class RememberingSession:
     def forget(self) -> None:
         """Remove the answers."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _kept(path: Path) -> dict[str, Array] | None:
+    """Answers of before; None where there are none that can be read."""
+    try:
+        # Opened here: numpy leaves a damaged archive open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            # Names may hold what the names of files may not: they are kept apart.
+            return {str(name): archive[f"a{i}"] for i, name in enumerate(archive["names"])}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def _digest(inputs: Mapping[str, Array]) -> str:

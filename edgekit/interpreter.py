@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.artifact import Artifact, TensorSpec
-from edgekit.errors import ModelError
+from edgekit.errors import DependencyError, ModelError
 from edgekit.sampling import batch_size, filled, joined
 from edgekit.tensor import Array, Quantization, dequantize, quantize
 
@@ -113,6 +113,29 @@ class InterpreterSession:
         }[action]
         message = f"The interpreter failed to {action} {self._file}: {line}."
         return ModelError(code, message, hint, detail=str(error))
+
+
+def open_litert(artifact: Artifact, *, threads: int, xnnpack: bool) -> InterpreterSession:
+    """Load a model into LiteRT, with XNNPACK or with its built-in kernels alone.
+
+    Raises:
+        ModelError: The model cannot be loaded.
+        DependencyError: LiteRT is not installed.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ImportError as error:
+        raise DependencyError(
+            "EK616", "LiteRT is not installed.", "pip install ai-edge-litert==2.3.0"
+        ) from error
+    resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+
+    def load() -> Interpreter:
+        return Interpreter(
+            model_path=str(artifact.path), num_threads=threads, experimental_op_resolver_type=resolver
+        )
+
+    return InterpreterSession(load, artifact)
 
 
 @functools.cache

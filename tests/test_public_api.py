@@ -23,6 +23,13 @@ _PUBLIC = [
     "check",
     "compare",
     "create_baseline",
+    "debug",
+    "deploy",
+    "device_add",
+    "device_list",
+    "device_probe",
+    "device_remove",
+    "device_setup",
     "doctor",
     "evaluate",
     "explain",
@@ -32,7 +39,9 @@ _PUBLIC = [
     "promote",
     "quantize",
     "report",
+    "rollback",
     "schema",
+    "status",
 ]
 
 

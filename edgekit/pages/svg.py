@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_WIDTH, _HEIGHT = 400, 300
+_WIDTH, _WIDE, _HEIGHT = 400, 860, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 16, 44
 _LABEL_HEIGHT, _CHARACTER_WIDTH = 15.0, 6.6
 _TICKS = 5
@@ -150,6 +150,52 @@ def step_lines(
     )
 
 
+def along(
+    curves: Sequence[tuple[str, str, Sequence[tuple[float, float]]]],
+    data: Sequence[Datum],
+    x_title: str,
+    y_title: str,
+) -> Panel:
+    """A wide plot of values along a row of numbered things: lines, and marks that need no label.
+
+    Args:
+        curves: Name, colour's class and points in order, of each line.
+        data: Marks; those with a name get a label.
+        x_title: What is numbered, from 1.
+        y_title: The vertical axis with its unit.
+    """
+    places = [*((x, y) for _, _, curve in curves for x, y in curve), *((datum.x, datum.y) for datum in data)]
+    x_ticks = [tick for tick in nice_ticks(0.0, max(x for x, _ in places)) if tick == round(tick)]
+    y_ticks = nice_ticks(min(y for _, y in places), max(y for _, y in places))
+    x = _horizontal(x_ticks[0], x_ticks[-1], width=_WIDE)
+    y = _vertical(y_ticks[0], y_ticks[-1])
+    lines = tuple(
+        Line(name, series, "M" + "L".join(f"{x(place)} {y(value)}" for place, value in curve), name)
+        for name, series, curve in curves
+        if curve
+    )
+    named = [datum for datum in data if datum.name]
+    labels = iter(place_labels([(x(d.x), y(d.y)) for d in named], [d.name for d in named], width=_WIDE))
+    points = []
+    for datum in data:
+        across, down = x(datum.x), y(datum.y)
+        label = next(labels) if datum.name else (across, down, "start")
+        points.append(
+            Point(datum.name, datum.series, across, down, None, None, *label, datum.note, datum.hollow)
+        )
+    return Panel(
+        f"{y_title} over {x_title}",
+        x_title,
+        y_title,
+        tuple((x(tick), f"{tick:g}") for tick in x_ticks),
+        tuple((y(tick), f"{tick:g}") for tick in y_ticks),
+        tuple(points),
+        lines,
+        width=_WIDE,
+        right=_WIDE - _RIGHT,
+    )
+
+
 @dataclass(frozen=True)
 class Bar:
     """A row of a bar chart: from ``x`` over ``width``, with an interval, a label and the value as text."""
@@ -283,7 +329,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def place_labels(
-    marks: Sequence[tuple[float, float]], texts: Sequence[str]
+    marks: Sequence[tuple[float, float]], texts: Sequence[str], *, width: int = _WIDTH
 ) -> list[tuple[float, float, str]]:
     """Where the label of each mark stands so that none covers another: (x, y, anchor).
 
@@ -292,13 +338,13 @@ def place_labels(
     taken: list[tuple[float, float, float]] = [(x - 6, x + 6, y) for x, y in marks]
     placed = []
     for (x, y), text in zip(marks, texts, strict=True):
-        width = _CHARACTER_WIDTH * len(text)
-        fits_right = x + 10 + width <= _WIDTH - 2
-        left = x + 10 if fits_right else x - 10 - width
+        length = _CHARACTER_WIDTH * len(text)
+        fits_right = x + 10 + length <= width - 2
+        left = x + 10 if fits_right else x - 10 - length
         for step in range(2 * len(texts) + 3):
             away = (step + 1) // 2 * (1 if step % 2 else -1) * _LABEL_HEIGHT
             row = min(max(y + away, _TOP), _HEIGHT - _BOTTOM - 6)
-            own = (left, left + width)
+            own = (left, left + length)
             if not any(
                 a < own[1] and own[0] < b and abs(other - row) < _LABEL_HEIGHT for a, b, other in taken
             ):
@@ -309,10 +355,12 @@ def place_labels(
     return placed
 
 
-def _horizontal(low: float, high: float, *, logarithmic: bool = False) -> Callable[[float], float]:
+def _horizontal(
+    low: float, high: float, *, logarithmic: bool = False, width: int = _WIDTH
+) -> Callable[[float], float]:
     """From a value to its place on the horizontal axis."""
     scale: Callable[[float], float] = math.log if logarithmic else float
-    start, span = scale(low), (_WIDTH - _RIGHT - _LEFT) / (scale(high) - scale(low))
+    start, span = scale(low), (width - _RIGHT - _LEFT) / (scale(high) - scale(low))
     return lambda value: round(_LEFT + span * (scale(value) - start), 1)
 
 

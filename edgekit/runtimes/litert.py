@@ -1,8 +1,7 @@
 """LiteRT, the runtime of ``.tflite`` files, with the XNNPACK kernels that it uses by default."""
 
 from edgekit.artifact import Artifact, Format
-from edgekit.errors import DependencyError
-from edgekit.interpreter import InterpreterSession
+from edgekit.interpreter import InterpreterSession, open_litert
 
 FORMATS = (Format.TFLITE,)
 
@@ -14,17 +13,4 @@ def open(artifact: Artifact, *, threads: int = 1, xnnpack: bool = True) -> Inter
         ModelError: The model cannot be loaded.
         DependencyError: LiteRT is not installed.
     """
-    try:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    except ImportError as error:
-        raise DependencyError(
-            "EK616", "LiteRT is not installed.", "pip install ai-edge-litert==2.3.0"
-        ) from error
-    resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-
-    def load() -> Interpreter:
-        return Interpreter(
-            model_path=str(artifact.path), num_threads=threads, experimental_op_resolver_type=resolver
-        )
-
-    return InterpreterSession(load, artifact)
+    return open_litert(artifact, threads=threads, xnnpack=xnnpack)

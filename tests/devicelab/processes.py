@@ -124,6 +124,11 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def name_of(pid: int) -> str:
+    """A process's short name; empty where it has ended."""
+    return _status(pid).get("Name", "")
+
+
 def send(pids: Sequence[int], number: int = signal.SIGKILL) -> None:
     """Send a signal to processes; one that has just ended is no error."""
     for pid in pids:

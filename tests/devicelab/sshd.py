@@ -12,12 +12,12 @@ from pathlib import Path
 from devicelab.processes import (
     LabError,
     UnavailableError,
-    children,
     descendants,
     find_program,
     free_port,
     is_alive,
     listens,
+    name_of,
     send,
     start,
     stop,
@@ -127,8 +127,10 @@ class Sshd:
         self.access.close()
 
     def sessions(self) -> list[int]:
-        """The server's own processes for open connections."""
-        return [] if self._process is None else children(self.pid)
+        """The server's own processes for open connections: one or two for each."""
+        if self._process is None:
+            return []
+        return [pid for pid in descendants(self.pid) if name_of(pid).startswith("sshd")]
 
     def programs(self) -> list[int]:
         """What sessions started and what still runs, also when its session has ended."""

@@ -1,0 +1,1 @@
+"""Where two models part: their inner tensors made visible, paired, compared and judged."""

@@ -1,0 +1,102 @@
+"""The nouns of tracing: a model's inner tensors, and what a format offers to make them visible."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgekit.tensor import Array, Quantization
+
+INPUT = "INPUT"
+# What the cut file calls the input that stands for an inner tensor.
+_FED = "fed:"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A constant that an operator reads: its name, and the grid that its values lie on.
+
+    ``step`` is the distance of neighbouring values, shaped to be multiplied with the constant; None where it
+    holds real numbers, of 16 bits where ``is_half``.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    step: Array | None = None
+    is_half: bool = False
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input of a model, or a tensor that an operator writes; in the order in which operators run.
+
+    ``key`` is the name under which the exposed file gives it, ``name`` what people call it. ``shape`` has None
+    where a size is free. ``inputs`` are the keys of the inner tensors and the names of the model's inputs that its
+    operator reads, in order, and ``weights`` its constants by their place among the operator's inputs.
+    """
+
+    key: str
+    name: str
+    kind: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    quantization: Quantization | None
+    inputs: tuple[str, ...]
+    weights: Mapping[int, Weight]
+    is_conversion: bool = False
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it is an input of the model, which no operator writes."""
+        return self.kind == INPUT
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether its operator rounds real inputs by itself to multiply them with integer weights."""
+        return self.quantization is None and any(weight.step is not None for weight in self.weights.values())
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A tensor that cannot be made visible, and why: ``Hidden("state", "it is a variable")``."""
+
+    name: str
+    reason: str
+
+
+class Graph(Protocol):
+    """A model file whose inner tensors can be made visible: see ``tflite.py`` and ``onnx.py``."""
+
+    @property
+    def values(self) -> Sequence[Value]:
+        """The inputs, then what operators write, in the order in which they run."""
+
+    @property
+    def hidden(self) -> Sequence[Hidden]:
+        """What cannot be seen."""
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """The key of each output by its name."""
+
+    def expose(self, keys: Collection[str]) -> bytes:
+        """The file with these tensors as its outputs, under their keys."""
+
+    def cut(self, keys: Collection[str], watched: Collection[str], weights: Mapping[str, Array]) -> bytes:
+        """The file cut at these tensors: what reads one reads the input ``fed(key)`` instead.
+
+        The outputs are the same tensors as their operators write them, under their keys. So each operator computes
+        from what it is given, whatever those before it made.
+
+        Args:
+            keys: Where to cut.
+            watched: Tensors that become outputs too, and are not cut.
+            weights: New values of constants, by their keys.
+        """
+
+    def constant(self, key: str) -> Array | None:
+        """A constant of real numbers; None for one of integers."""
+
+
+def fed(key: str) -> str:
+    """The name of the input of a cut file that stands for a tensor."""
+    return _FED + key

@@ -1,0 +1,178 @@
+"""Which inner tensor of one model stands for which of another."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from edgekit.debugging.graph import Graph, Value
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A tensor of A and one of B that stands for the same numbers.
+
+    ``how`` they were found: "place", "name", "order" or "output". Of several tensors of B that stand for one of A,
+    because B converts between number formats, ``is_read`` marks the last one, which later operators read.
+    """
+
+    a: Value
+    b: Value
+    how: str
+    is_read: bool = True
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """All pairs in the order of B's operators, and what has no partner."""
+
+    pairs: tuple[Pair, ...]
+    only_a: tuple[Value, ...]
+    only_b: tuple[Value, ...]
+
+
+# For each tensor of B, by its key, its partner in A and how it was found.
+_Found = dict[str, tuple[str, str]]
+
+# ONNX quantizers leave these out where the range of the QuantizeLinear behind them cuts off the same.
+_CLIPS = frozenset({"Relu", "Clip"})
+
+
+def pair(a: Graph, b: Graph, *, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> Pairing:
+    """Pair the tensors of two versions of one model.
+
+    Where both have the same operators in the same order, by their place. Otherwise by name and shape; what is left
+    by the order, kinds and shapes of operators between those; the outputs last, whatever made them. A tensor that
+    was only converted to another number format stands for what it was converted from.
+
+    Args:
+        a: The reference.
+        b: The version that is judged.
+        inputs: B's name of each input by A's.
+        outputs: The same for outputs.
+    """
+    same = [_likeness(value) for value in a.values] == [_likeness(value) for value in b.values]
+    in_order = [inputs[value.key] for value in a.values if value.is_input]
+    if same and in_order == [value.key for value in b.values if value.is_input]:
+        return Pairing(tuple(Pair(x, y, "place") for x, y in zip(a.values, b.values, strict=True)), (), ())
+    roots_a, roots_b = _roots(a), _roots(b)
+    found: _Found = {other: (name, "name") for name, other in inputs.items()}
+    found |= _by_name(a, b, roots_a, roots_b, found)
+    found |= _by_order(a, b, found)
+    for name_a, name_b in outputs.items():
+        one, two = roots_a.get(a.outputs[name_a]), roots_b.get(b.outputs[name_b])
+        if one is not None and two is not None and two not in found and one not in _partners(found):
+            found[two] = (one, "output")
+    clipped = _clipped(a, b, found)
+    partners: _Found = {}
+    for value in b.values:
+        root = roots_b.get(value.key)
+        if root in found:
+            partner, how = found[root]
+            partners[value.key] = (clipped.get(root, partner) if value.key != root else partner, how)
+    return _pairing(a, b, partners)
+
+
+def _pairing(a: Graph, b: Graph, partners: _Found) -> Pairing:
+    by_key = {value.key: value for value in a.values}
+    last = {partner: key for key, (partner, _) in partners.items()}
+    pairs = (
+        Pair(
+            by_key[partners[value.key][0]],
+            value,
+            partners[value.key][1],
+            last[partners[value.key][0]] == value.key,
+        )
+        for value in b.values
+        if value.key in partners
+    )
+    only_a = (value for value in a.values if not value.is_conversion and value.key not in last)
+    only_b = (value for value in b.values if value.key not in partners)
+    return Pairing(tuple(pairs), tuple(only_a), tuple(only_b))
+
+
+def _clipped(a: Graph, b: Graph, found: _Found) -> dict[str, str]:
+    """For tensors of B whose conversion does the work of an operator of A: the key of what that one writes.
+
+    Where such a tensor was paired with the result of A's clipping, by its name, it is paired with what A clips.
+    """
+    by_key = {value.key: value for value in a.values}
+    kinds = {value.key: value.kind for value in b.values}
+    converted = {value.inputs[0] for value in b.values if value.is_conversion and value.inputs}
+    taken = _partners(found)
+    behind = {v.inputs[0]: v.key for v in a.values if v.kind in _CLIPS and v.inputs and v.key not in taken}
+    clipped: dict[str, str] = {}
+    for key, (partner, how) in list(found.items()):
+        if key not in converted or kinds[key] in _CLIPS:
+            continue
+        one = by_key[partner]
+        source = by_key.get(one.inputs[0]) if one.inputs else None
+        if (
+            one.kind in _CLIPS
+            and source is not None
+            and source.key not in taken
+            and source.kind == kinds[key]
+        ):
+            found[key] = (source.key, how)
+            clipped[key] = partner
+        elif partner in behind:
+            clipped[key] = behind[partner]
+    return clipped
+
+
+def _partners(found: _Found) -> set[str]:
+    return {partner for partner, _ in found.values()}
+
+
+def _likeness(value: Value) -> tuple[str, tuple[int | None, ...]]:
+    """What two versions of an operator have in common; the batch may be free in one alone."""
+    return value.kind.removeprefix("QLinear"), value.shape[1:]
+
+
+def _roots(graph: Graph) -> dict[str, str]:
+    """The tensor that each one stands for: itself, or what conversions made it from; in graph order."""
+    roots: dict[str, str] = {}
+    for value in graph.values:
+        if not value.is_conversion:
+            roots[value.key] = value.key
+        elif value.inputs and value.inputs[0] in roots:
+            roots[value.key] = roots[value.inputs[0]]
+    return roots
+
+
+def _by_name(
+    a: Graph, b: Graph, roots_a: Mapping[str, str], roots_b: Mapping[str, str], known: _Found
+) -> _Found:
+    """Tensors of one name, that of a conversion of theirs included, where it occurs once on either side."""
+    named_a, named_b = _unique(a), _unique(b)
+    found = dict(known)
+    for name, value in named_b.items():
+        other = named_a.get(name)
+        if other is None or other.shape[1:] != value.shape[1:]:
+            continue
+        one, two = roots_a.get(other.key), roots_b.get(value.key)
+        if one is not None and two is not None and two not in found and one not in _partners(found):
+            found[two] = (one, "name")
+    return found
+
+
+def _unique(graph: Graph) -> dict[str, Value]:
+    counts = Counter(value.name for value in graph.values)
+    return {value.name: value for value in graph.values if counts[value.name] == 1}
+
+
+def _by_order(a: Graph, b: Graph, known: _Found) -> _Found:
+    """Runs of operators of the same kinds and shapes, between the pairs that are known."""
+    left = [value for value in a.values if not value.is_conversion]
+    right = [value for value in b.values if not value.is_conversion]
+    partners = _partners(known)
+    tokens_a = [value.key if value.key in partners else _likeness(value) for value in left]
+    tokens_b = [known[value.key][0] if value.key in known else _likeness(value) for value in right]
+    found: _Found = {}
+    for block in SequenceMatcher(None, tokens_a, tokens_b, autojunk=False).get_matching_blocks():
+        for one, two in zip(
+            left[block.a : block.a + block.size], right[block.b : block.b + block.size], strict=True
+        ):
+            if two.key not in known:
+                found[two.key] = (one.key, "order")
+    return found

@@ -1,0 +1,195 @@
+"""What an operator's own error means: nothing, rounding, a loss, or a defect.
+
+Each operator of B is judged by itself. What it wrote is compared with what A's operator makes of the same inputs,
+so that errors from further up play no part. To that error stands the one to expect of a correct operator:
+
+- rounding its result to the steps of B's tensor, and of A's where A is quantized too: scale^2 / 12 per value;
+- rounding A's weights to the steps of B's, which is not estimated but computed with A's own operator;
+- rounding its inputs to eight bits, where a kernel does so by itself (dynamic quantization);
+- 100 dB below the signal for kernels that add up real numbers in another order.
+
+Of these the rules are, in this order:
+
+1. defect: NaN or infinity where A has none.
+2. identical: no value differs.
+3. rounding: A and B have the same scale and zero point, and no value differs by more than 2 steps.
+4. defect: the error is at least 10 dB above the expected one, and the SNR below 30 dB; or what lies beyond the
+   range of B's tensor is so much that cutting it off alone leaves less than 10 dB.
+5. rounding: the error is less than 6 dB above the expected one, and cutting off leaves at least 30 dB.
+6. degrades: all the rest, mostly tensors whose range was calibrated too narrow.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from edgekit.debugging.pairing import Pair, Pairing
+from edgekit.debugging.sums import Seen, Sums, decibels
+
+_KERNELS_DB = 100.0
+_ROUNDING_STEPS = 2.0
+_EXPLAINED_DB, _DEFECT_DB = 6.0, 10.0
+_GOOD_DB, _CUT_OFF_DB = 30.0, 10.0
+# Outputs below this are of no use, whatever the reason: the error is a third of their size.
+_USELESS_DB = 10.0
+# Kernels of one model differ by this much more on other samples.
+_REPEAT_DB = 6.0
+
+
+class Verdict(StrEnum):
+    """What a difference means, of one operator or of a whole model."""
+
+    IDENTICAL = "identical"
+    ROUNDING = "rounding"
+    DEGRADES = "degrades"
+    DEFECT = "defect"
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """A pair of tensors, what was seen of it, and what its operator's own error means."""
+
+    pair: Pair
+    seen: Seen
+    expected_db: float
+    verdict: Verdict
+
+    @property
+    def step(self) -> float | None:
+        """The unit in which differences are counted: B's scale, or A's where only A is quantized."""
+        quantization = self.pair.b.quantization or self.pair.a.quantization
+        return quantization.scales[0] if quantization else None
+
+    @property
+    def own_db(self) -> float:
+        """The SNR of the operator alone, what it cuts off included."""
+        return decibels(self.seen.own.signal, self.seen.own.noise + self.seen.clipping.noise)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it is a defect for what lies beyond its range, and not for what its operator computes."""
+        return not _is_defect(self.seen.own.snr_db, self.expected_db)
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether the tensor differs by more than A's own kernels do, and by more than two steps of one grid."""
+        if self._within_steps(self.seen.whole.largest):
+            return False
+        return self.seen.whole.snr_db < min(_KERNELS_DB, self.seen.repeat.snr_db - _REPEAT_DB)
+
+    def _within_steps(self, difference: float) -> bool:
+        return _same_grid(self.pair) and difference <= _steps(self.pair)
+
+    def describe(self) -> dict[str, Any]:
+        """The tensor as it stands in JSON documents; infinite SNRs become null."""
+        seen, step = self.seen, self.step
+        return {
+            "name": self.pair.b.name,
+            "reference": self.pair.a.name,
+            "op": self.pair.b.kind,
+            "paired_by": self.pair.how,
+            "shape": list(self.pair.b.shape),
+            "dtype": self.pair.b.dtype,
+            "scale": step if self.pair.b.quantization else None,
+            "snr_db": seen.whole.snr_db,
+            "cosine": seen.whole.cosine,
+            "max_abs_difference": seen.whole.largest,
+            "max_steps": seen.whole.largest / step if step else None,
+            "saturated_share": seen.saturated_share if self.pair.b.quantization else None,
+            "own_snr_db": self.own_db,
+            "own_max_steps": seen.own.largest / step if step else None,
+            "expected_snr_db": self.expected_db,
+            "repeat_snr_db": seen.repeat.snr_db,
+            "verdict": self.verdict.value,
+        }
+
+
+def judged(pairing: Pairing, seen: Mapping[str, Seen], alone: Mapping[str, Sums]) -> tuple[TensorReport, ...]:
+    """Every pair with its verdict, by the rules above.
+
+    Args:
+        pairing: The pairs.
+        seen: What was seen of each, by the key of B's tensor.
+        alone: Sums over B's tensors without a partner.
+    """
+    hidden = {
+        value.key: value.quantization.scales[0] ** 2 / 12 * sums.count / sums.signal
+        for value in pairing.only_b
+        if value.quantization is not None and (sums := alone[value.key]).signal > 0
+    }
+    sources = {value.key: value.inputs for value in pairing.only_b}
+    reports = []
+    for pair in pairing.pairs:
+        found = seen[pair.b.key]
+        expected = _expected_noise(pair, found)
+        expected += found.own.signal * sum(hidden.get(key, 0.0) for key in _between(pair, sources))
+        reports.append(_report(pair, found, expected))
+    return tuple(reports)
+
+
+def overall(reports: Sequence[TensorReport], outputs: Sequence[str]) -> Verdict:
+    """The verdict on B as a whole.
+
+    Args:
+        reports: Those of all tensors.
+        outputs: The keys of B's outputs.
+    """
+    verdicts = {report.verdict for report in reports}
+    if Verdict.DEFECT in verdicts:
+        return Verdict.DEFECT
+    if all(report.seen.whole.noise == 0 for report in reports):
+        return Verdict.IDENTICAL
+    ends = [report.seen.whole.snr_db for report in reports if report.pair.b.key in outputs]
+    useless = min(ends, default=math.inf) < _USELESS_DB
+    return Verdict.DEGRADES if useless or Verdict.DEGRADES in verdicts else Verdict.ROUNDING
+
+
+def _report(pair: Pair, seen: Seen, expected: float) -> TensorReport:
+    signal = seen.own.signal
+    expected_db, own_db, cut_db = decibels(signal, expected), seen.own.snr_db, seen.clipping.snr_db
+    if seen.whole.not_finite:
+        verdict = Verdict.DEFECT
+    elif seen.own.noise == 0 and seen.clipping.noise == 0:
+        verdict = Verdict.IDENTICAL
+    elif _same_grid(pair) and max(seen.own.largest, seen.clipping.largest) <= _steps(pair):
+        verdict = Verdict.ROUNDING
+    elif _is_defect(own_db, expected_db) or cut_db < _CUT_OFF_DB:
+        verdict = Verdict.DEFECT
+    elif own_db > expected_db - _EXPLAINED_DB and cut_db >= _GOOD_DB:
+        verdict = Verdict.ROUNDING
+    else:
+        verdict = Verdict.DEGRADES
+    return TensorReport(pair, seen, expected_db, verdict)
+
+
+def _is_defect(own_db: float, expected_db: float) -> bool:
+    return own_db <= expected_db - _DEFECT_DB and own_db < _GOOD_DB
+
+
+def _expected_noise(pair: Pair, seen: Seen) -> float:
+    steps = [q.scales[0] for q in (pair.a.quantization, pair.b.quantization) if q is not None]
+    rounding = sum(step * step / 12 for step in steps) * (seen.rounded_count or seen.own.count)
+    return rounding + seen.weights.noise + seen.hybrid_noise + seen.own.signal * 10 ** (-_KERNELS_DB / 10)
+
+
+def _between(pair: Pair, sources: Mapping[str, Sequence[str]]) -> set[str]:
+    """B's tensors without a partner between a pair and those before it."""
+    found: set[str] = set()
+    waiting = [key for key in pair.b.inputs if key in sources]
+    while waiting:
+        key = waiting.pop()
+        if key not in found:
+            found.add(key)
+            waiting += [source for source in sources[key] if source in sources]
+    return found
+
+
+def _same_grid(pair: Pair) -> bool:
+    return pair.b.quantization is not None and pair.a.quantization == pair.b.quantization
+
+
+def _steps(pair: Pair) -> float:
+    """Two steps, and a little for the arithmetic in 32 bits."""
+    return (_ROUNDING_STEPS + 1e-3) * pair.b.quantization.scales[0] if pair.b.quantization else 0.0
