@@ -165,3 +165,36 @@ def test_the_device_stops_before_each_program(make_case, power, action):
             assert number > programs - 5
         power.is_back()
         case.check(new)
+
+
+def test_what_was_written_is_synced_before_the_link_changes(tmp_path, monkeypatch):
+    """What a power cut does to data that were never synced cannot be seen here, but the order can."""
+    shims, log = tmp_path / "shims", tmp_path / "log"
+    shims.mkdir()
+    for name in ("mv", "sync"):
+        shim = shims / name
+        shim.write_text(
+            f'#!/bin/sh\necho "{name} $*" >> {log}\nexec {shutil.which(name)} "$@"\n', encoding="utf-8"
+        )
+        shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(shims), prepend=":")
+    folder = tmp_path / "device"
+    digest = deploy(
+        make_model(tmp_path / "models"), Device("box", "local", folder=str(folder)), health_check=False
+    ).release
+    lines = log.read_text(encoding="utf-8").splitlines()
+    staging = f"{folder}/releases/.{digest}.new"
+    switch = next(i for i, line in enumerate(lines) if line.startswith("mv") and line.endswith("/current ."))
+    for name in ("model.tflite", "manifest.json"):
+        move = next(i for i, line in enumerate(lines) if line.endswith(f".part {staging}/{name}"))
+        part = lines[move].split()[-2]
+        assert f"sync {part}" in lines[:move]
+        assert lines[move + 1] == f"sync {staging}"
+        assert move < switch
+    rename = lines.index(f"mv releases/.{digest}.new releases/{digest}")
+    assert lines[rename + 1] == "sync releases"
+    record = next(i for i, line in enumerate(lines) if line.endswith("/switch.json ."))
+    assert any(line.startswith("sync .switch.") for line in lines[:record])
+    assert rename < record < switch
+    assert lines[record + 1] == "sync ."
+    assert lines[switch + 1] == "sync ."
