@@ -6,6 +6,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import served_release
@@ -19,6 +20,7 @@ from edgekit.runtimes import open_session
 from edgekit.shell import Shell
 from edgekit.verbs.deploy import Deployment, deploy, planned
 from edgekit.verbs.rollback import rollback
+from edgekit.verbs.schema import schema
 from edgekit.verbs.status import status
 
 _DIGITS = Path(__file__).parents[2] / "examples" / "digits"
@@ -255,21 +257,39 @@ def test_a_record_that_makes_no_sense_is_no_obstacle(device, make_model):
     assert second.previous == first.release
 
 
-def test_the_command_line(make_model, monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def document(capsys):
+    """Run a command line, and check its document before handing it over."""
+
+    def ask(*words: str, exit_code: int = 0) -> dict:
+        assert run([*words, "--json"]) == exit_code
+        answer = json.loads(capsys.readouterr().out)
+        jsonschema.Draft202012Validator(schema(words[0])).validate(answer)
+        return answer
+
+    return ask
+
+
+def test_the_command_line(make_model, document, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    model = str(make_model())
-    assert run(["deploy", model, "--device", "local", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["result"]["switched"] is True
-    assert run(["deploy", model, "--device", "local"]) == 0
+    model, local = str(make_model()), ("--device", "local")
+    assert document("status", *local)["result"]["current"] is None
+    assert document("deploy", model, *local, "--dry-run")["result"]["current"] is None
+    first = document("deploy", model, *local)["result"]
+    assert (first["switched"], first["health"]["runtime"]) == (True, "litert")
+    assert run(["deploy", model, *local]) == 0
     assert "is in service on local already" in capsys.readouterr().out
-    assert run(["status", "--device", "local"]) == 0
+    assert run(["status", *local]) == 0
     assert "verified" in capsys.readouterr().out
-    assert run(["rollback", "--device", "local", "--json"]) == 5
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "EK847"
-    current = tmp_path / "home/.local/share/edgekit/device/current/model.tflite"
-    current.write_bytes(b"")
-    assert run(["status", "--device", "local", "--json"]) == 5
-    assert json.loads(capsys.readouterr().out)["status"] == "failed"
+    assert document("rollback", *local, exit_code=5)["error"]["code"] == "EK847"
+    second = document("deploy", str(make_model(padding=1)), *local, "--no-health-check")
+    assert [finding["code"] for finding in second["findings"]] == ["EK846"]
+    assert document("rollback", *local, "--health-check", str(_DIGITS / "test.npz"))["result"]["health"]["ok"]
+    found = document("status", *local)["result"]
+    assert found["current"] == first["release"]
+    Path(found["path"], "model.tflite").write_bytes(b"")
+    assert document("status", *local, exit_code=5)["status"] == "failed"
+    assert run(["deploy", model, *local, "--health-check", "x.npz", "--no-health-check"]) == 2
 
 
 def test_what_lies_there_is_read_with_care(device, make_model):
