@@ -144,6 +144,26 @@ def test_a_python_that_does_not_run():
     assert found.python_problem == "/usr/bin/python3 does not run: Illegal instruction"
 
 
+@pytest.mark.parametrize("name", sorted(file.stem for file in _PROBES.glob("*.txt")))
+def test_answers_that_are_cut_short_or_garbled_are_read_as_far_as_they_go(name):
+    text = (_PROBES / f"{name}.txt").read_text(encoding="utf-8")
+    for end in range(0, len(text), 37):
+        read(split(text[:end], "MARK"))
+        read(split(text[:end] + "9" * 40 + text[end + 40 :], "MARK"))
+
+
+def test_numbers_that_are_none_are_an_error_of_the_device(tmp_path, monkeypatch):
+    """More digits than Python turns into a number."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "df").write_text(f"#!/bin/sh\necho '/dev/x 1 1 {'9' * 5000} 1% /'\n")
+    (programs / "df").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    with Shell(Device("odd", "local", str(tmp_path))) as shell, pytest.raises(DeviceError) as caught:
+        probe(shell)
+    assert caught.value.message == "odd answers with numbers that are none."
+
+
 def test_control_characters_do_not_reach_the_terminal():
     answers = split("MARK model\n\x1b[2JEvil\x07 board\x00\n\nMARK end\n", "MARK")
     assert answers == {"model": "[2JEvil board", "end": ""}
