@@ -215,6 +215,27 @@ def test_every_shell_finds_what_python_finds(shell, tmp_path):
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
+def test_nothing_of_the_users_is_removed_or_run(tmp_path):
+    """Neither a program that is found, nor what has a name like that of the attempt to write."""
+    program = tmp_path / "benchmark_model"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (tmp_path / ".MARK").write_text("mine")
+    for module in ("json", "numpy", "platform"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('not this one')")
+    done = subprocess.run(
+        ["sh", "-s", "MARK", tmp_path, device_python.ASK, "pass"],
+        input=_SCRIPT.read_text(encoding="utf-8"), capture_output=True, text=True, check=True, timeout=120,
+        cwd=tmp_path, env=dict(os.environ) | {"HOME": str(tmp_path)},
+    )  # fmt: skip
+    found = read(split(done.stdout, "MARK"))
+    assert found.benchmark_models == (str(program),)
+    assert found.python is not None, found.python_problem
+    assert not found.disk.writable
+    assert (tmp_path / ".MARK").read_text() == "mine"
+    assert program.read_text() == "#!/bin/sh\n"
+
+
 @pytest.mark.parametrize("programs", ["busybox", "toybox"])
 def test_a_device_with_small_programs(programs, tmp_path):
     """Every program that the script calls is that of busybox or toybox, or is not there."""
