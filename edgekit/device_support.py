@@ -95,6 +95,9 @@ def _native(facts: DeviceFacts) -> RuntimeSupport:
         reason = f"it is built for glibc and Android, and the device has {libc}"
     elif (libc.number or (0, 0)) < _NATIVE_GLIBC:
         reason = f"it needs glibc {'.'.join(map(str, _NATIVE_GLIBC))} or newer, and the device has {libc}"
+    elif facts.userland == "x86_64":
+        reason = "with a TFLite library that you name; the wheels have one for aarch64 alone"
+        return RuntimeSupport("native", None, possible=True, reason=reason)
     else:
         return RuntimeSupport("native", _NATIVE_VERSION, possible=True, reason="")
     return RuntimeSupport("native", None, possible=False, reason=reason)

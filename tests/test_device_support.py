@@ -37,7 +37,13 @@ def test_a_pi_4_runs_all_without_the_accelerator_that_ends_it():
 
 
 def test_a_laptop_keeps_the_accelerator():
-    assert answers(facts_of("x86_laptop"))["litert"] == (True, "2.3.0", "")
+    found = answers(facts_of("x86_laptop"))
+    assert found["litert"] == (True, "2.3.0", "")
+    assert found["native"] == (
+        True,
+        None,
+        "with a TFLite library that you name; the wheels have one for aarch64 alone",
+    )
 
 
 @pytest.mark.parametrize(
