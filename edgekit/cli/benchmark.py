@@ -1,5 +1,6 @@
 """``edgekit benchmark``: how fast models are, on this machine or on devices."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +129,9 @@ def command(
                 "EK522", "--save takes the samples of one device.", "Measure one device at a time."
             )
     if dry_run:
-        return _plan(subjects(models, options), options, devices)
+        # What a device has is not asked now.
+        known = replace(options, runtime=None) if devices else options
+        return _plan(subjects(models, known), options, devices)
     results, failures = _measured(models, devices, options, cooldown=cooldown)
     if save is not None:
         results[0].record().save(save)
@@ -209,7 +212,7 @@ def _plan(chosen: "Sequence[Subject]", options: "BenchmarkOptions", devices: "Se
     runs = "as many runs as fit" if options.runs is None else f"{options.runs} runs"
     warmup = "until steady" if options.warmup_runs is None else f"{options.warmup_runs} runs"
     steps = [
-        f"{subject.artifact.path} in {subject.runtime}, {options.threads} thread(s), "
+        f"{subject.artifact.path} in {options.runtime or subject.runtime}, {options.threads} thread(s), "
         f"warm-up {warmup}, then {runs} in at most {options.seconds:g} s{place}"
         for place in ([f" on {device.name} ({device.url})" for device in devices] or [""])
         for subject in chosen

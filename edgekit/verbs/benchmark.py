@@ -230,7 +230,7 @@ def _result(
 
 
 def _subject(artifact: Artifact, options: BenchmarkOptions) -> Subject:
-    fitting = [name for name, accepted in RUNTIMES.items() if accepted is artifact.format]
+    fitting = [n for n, accepted in RUNTIMES.items() if accepted is artifact.format and n != "native"]
     if not fitting:
         raise ModelError(
             "EK520",
