@@ -19,6 +19,7 @@ class CommandLine:
 
     Attributes:
         folder: Where commands run.
+        cache: The user's cache.
         transcript: Every command that has ended, with what it printed.
     """
 
@@ -31,12 +32,13 @@ class CommandLine:
         """
         self.folder = folder / "work"
         self.folder.mkdir()
+        self.cache = folder / "cache"
         self.transcript: list[str] = []
         self._environment = {
             **os.environ,
             **(environment or {}),
             "XDG_CONFIG_HOME": str(folder / "config"),
-            "XDG_CACHE_HOME": str(folder / "cache"),
+            "XDG_CACHE_HOME": str(self.cache),
         }
 
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
