@@ -19,7 +19,6 @@ from devicelab.processes import wait_until
 pytestmark = [pytest.mark.acceptance, pytest.mark.devicelab]
 
 _SAMPLES = 500
-_SETUP = {"native": ("--native",)}
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ def user(tmp_path_factory, session_adb):
     """The one user of this file."""
     path = f"{session_adb.programs}:{os.environ['PATH']}"
     user = CommandLine(tmp_path_factory.mktemp("user"), {"PATH": path})
+    user.share_wheels(cache_folder() / "wheels")
     yield user
     if "EDGEKIT_LAB_TRANSCRIPT" in os.environ:
         with Path(os.environ["EDGEKIT_LAB_TRANSCRIPT"]).open("a", encoding="utf-8") as file:
@@ -101,22 +101,14 @@ def added(user, request):
 
 @pytest.fixture(scope="module")
 def set_up(user, added):
-    """Set a runtime up on a device, once; its packages are fetched once for all runs of the lab."""
+    """Set a runtime up on a device, once."""
     done = set()
-    wheels = cache_folder() / "wheels"
 
     def set_up(name: str, runtime: str) -> None:
-        what = (
-            "device",
-            "setup",
-            added(name),
-            *_SETUP.get(runtime, ("--runtime", runtime)),
-            "--wheels",
-            wheels,
-        )
-        if (name, runtime) not in done:
-            user.run(*what, "--fetch-only")
-            assert user.run(*what)["result"]["installed"]["runtime"]["name"] == runtime
+        if (added(name), runtime) not in done:
+            words = ("--native",) if runtime == "native" else ("--runtime", runtime)
+            found = user.run("device", "setup", name, *words)["result"]
+            assert found["installed"]["runtime"]["name"] == runtime
             done.add((name, runtime))
 
     return set_up

@@ -41,6 +41,13 @@ class CommandLine:
             "XDG_CACHE_HOME": str(self.cache),
         }
 
+    def share_wheels(self, folder: Path) -> None:
+        """Keep the packages for devices in a folder of the lab, so that they are fetched once for all runs."""
+        folder.mkdir(parents=True, exist_ok=True)
+        wheels = self.cache / "edgekit/wheels"
+        wheels.parent.mkdir(parents=True)
+        wheels.symlink_to(folder)
+
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
         """Start a command; the caller ends it."""
         return subprocess.Popen(

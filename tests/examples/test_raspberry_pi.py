@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from devicelab.debian_root import cache_folder
 from devicelab.processes import call
 
