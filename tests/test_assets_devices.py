@@ -74,10 +74,7 @@ def user(tmp_path_factory, session_adb):
     path = f"{session_adb.programs}:{os.environ['PATH']}"
     user = CommandLine(tmp_path_factory.mktemp("user"), {"PATH": path})
     user.share_wheels(cache_folder() / "wheels")
-    yield user
-    if "EDGEKIT_LAB_TRANSCRIPT" in os.environ:
-        with Path(os.environ["EDGEKIT_LAB_TRANSCRIPT"]).open("a", encoding="utf-8") as file:
-            file.write("\n".join(user.transcript))
+    return user
 
 
 @pytest.fixture(scope="module")
