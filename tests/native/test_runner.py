@@ -285,6 +285,7 @@ def test_data_that_do_not_fit(runner, python_worker, sum_model):
         ({"verb": "dance"}, "unknown verb"),
         ({}, "unknown verb"),
         ({"verb": "open"}, "no model is named"),
+        ({"verb": "open", "model": "m", "runtime": "onnxruntime"}, "no such runtime"),
         ({"verb": "conditions", "window_s": -1}, "window_s"),
         ({"verb": "open", "model": "m", "threads": "many"}, "m: No such file"),
     ],
