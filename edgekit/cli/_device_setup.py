@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from edgekit.runtime_setup import RuntimeSetup
-    from edgekit.verbs.device_setup import SetupPlan
+    from edgekit.setup_plan import SetupPlan
 
 _EPILOG = """\b
 Examples:
@@ -20,6 +20,8 @@ Examples:
   edgekit device setup pi --runtime litert --dry-run
   edgekit device setup pi --runtime litert --fetch-only --wheels wheels/
   edgekit device setup pi --runtime litert --wheels wheels/
+  edgekit device setup board --native
+  edgekit device setup phone --native --library libtensorflowlite_c.so
 """
 _MIB = 1 << 20
 
@@ -28,9 +30,15 @@ _MIB = 1 << 20
 @click.argument("device", metavar="DEVICE")
 @click.option(
     "--runtime",
-    required=True,
     metavar="NAME",
     help="What will run models there: litert, onnxruntime, tflite_runtime.",
+)
+@click.option("--native", is_flag=True, help="The runner in C, compiled here, for a device without Python.")
+@click.option(
+    "--library",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --native: the TFLite C library for the device.  [default: LiteRT's]",
 )
 @click.option(
     "--wheels",
@@ -45,26 +53,39 @@ _MIB = 1 << 20
 @click.option("--with-webgpu", is_flag=True, help="Bring LiteRT's WebGPU accelerator too.")
 @click.option("--dry-run", is_flag=True, help="Say what would be brought to the device and why, and stop.")
 def command(
-    device: str, runtime: str, *, fetch_only: bool, dry_run: bool, with_webgpu: bool, **options: Any
+    device: str,
+    runtime: str | None,
+    *,
+    native: bool,
+    fetch_only: bool,
+    dry_run: bool,
+    with_webgpu: bool,
+    **options: Any,
 ) -> Outcome:
     """Bring a runtime to DEVICE, and try it there.
 
-    The packages are fetched with pip on this computer, for the device's Python, libc and processor; the device needs
-    neither pip nor a network. What worked there before is replaced only once the new runtime has run a model.
+    Packages are fetched with pip on this computer, for the device's Python, C library and processor; the device
+    needs neither pip nor a network. What worked before is replaced only once the new runtime has run a model.
     """
     from edgekit.verbs.device_setup import device_setup, fetch_wheels, plan_setup
 
+    if (runtime is None) == (not native):
+        raise click.UsageError("Give either --runtime NAME or --native.")
+    if options["library"] is not None and not native:
+        raise click.UsageError("--library goes with --native.")
+    runtime = runtime or "native"
     if dry_run:
         plan = plan_setup(device, runtime, **options)
         return Outcome({"dry_run": True, **plan.describe()}, view=_plan_view(plan))
     if fetch_only:
         with progress("fetching") as advance:
             plan = fetch_wheels(device, runtime, progress=advance, **options)
-        folder = "" if options["wheels"] is None else f" --wheels {plan.folder}"
+        how = ["--native"] if native else ["--runtime", runtime]
+        folder = [] if options["wheels"] is None else ["--wheels", plan.folder]
         return Outcome(
             {"fetch_only": True, **plan.describe()},
             view=_plan_view(plan),
-            next_steps=[command_line("device", "setup", device, "--runtime", runtime) + folder],
+            next_steps=[command_line("device", "setup", device, *how, *folder)],
         )
     with progress(f"setting up {runtime}") as advance:
         plan, done = device_setup(
@@ -91,8 +112,9 @@ def _plan_view(plan: "SetupPlan") -> "list[RenderableType]":
         table.add_row(
             f"numpy {plan.device_numpy}", "the device's own", "", "there is no wheel for its processor"
         )
-    head = f"{plan.runtime} {plan.version} for {plan.python.platform} ({plan.python.path})"
-    return [head, table, f"from {plan.folder}"]
+    python = f" ({plan.python.path})" if plan.python else ""
+    head = f"{plan.runtime} {plan.version} for {plan.where}{python}"
+    return [head, f"with {plan.library}"] if plan.library else [head, table, f"from {plan.folder}"]
 
 
 def _view(plan: "SetupPlan", done: "RuntimeSetup") -> "list[RenderableType]":
@@ -101,7 +123,7 @@ def _view(plan: "SetupPlan", done: "RuntimeSetup") -> "list[RenderableType]":
     sent, unpacked = done.bytes_sent / _MIB, done.unpacked_bytes / _MIB
     times = f"imported in {tried['runtime_import_ms']:.0f} ms, loaded in {tried['load_ms']:.1f} ms"
     return [
-        f"{plan.runtime} {plan.version} is set up{before}: {plan.python.platform}",
-        f"sent {sent:.1f} MiB, unpacked {unpacked:.1f} MiB, {done.seconds:.1f} s in all",
+        f"{plan.runtime} {done.runtime.version} is set up{before}: {plan.where}",
+        f"sent {sent:.1f} MiB, {unpacked:.1f} MiB lie there, {done.seconds:.1f} s in all",
         f"tried on a tiny model: {times}, delegate {tried['delegate']}",
     ]
