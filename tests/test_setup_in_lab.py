@@ -12,7 +12,7 @@ from edgekit import device_files, device_limits, device_runtime, setup_plan, tri
 from edgekit.artifact import Artifact
 from edgekit.cli import run
 from edgekit.device import Device
-from edgekit.errors import DependencyError, DeviceError, EdgekitError, TargetError
+from edgekit.errors import DependencyError, DeviceError, EdgekitError, ModelError, TargetError
 from edgekit.shell import Shell
 from edgekit.wheels import Platform, Wanted, Wheels
 from edgekit.worker_process import WorkerProcess
@@ -46,7 +46,7 @@ def _files(pi) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("runtime", ["litert", "onnxruntime", "tflite_runtime"])
+@pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
 def test_a_pi_is_set_up_and_set_up_again(fake_pi, inventory, runtime, capsys):
     wheels = fetched(runtime, _BOOKWORM)
     device = inventory(fake_pi)
@@ -195,8 +195,7 @@ def _answers_right(device: Device, model: Path) -> bool:
                 _, answer = worker.exchange(
                     "predict", deadline_s=60, blob=given.tobytes(), feeds=1, shapes=[[1, 4]]
                 )
-            except EdgekitError as error:
-                assert "SIGSEGV" in error.message
+            except ModelError:  # it crashed
                 return False
     expected = given @ trial._WEIGHTS.T
     return bool(np.allclose(np.frombuffer(answer, np.float32), expected, atol=0.2))
@@ -207,7 +206,7 @@ def test_the_plan_says_what_would_be_sent(fake_pi, inventory, capsys):
     wheels = fetched("litert", _BOOKWORM)
     assert run(["device", "setup", "pi", "--runtime", "litert", "--wheels", str(wheels), "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    assert "ai_edge_litert-2.3.0-cp311-cp311-manylinux_2_27_aarch64" in shown
+    assert "ai_edge_litert-2.3.0-cp311-" in shown
     assert "glibc 2.36" in shown
     assert setup_plan.RUNTIMES[0] in shown
     assert _files(fake_pi) == set()

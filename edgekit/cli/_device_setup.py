@@ -103,7 +103,7 @@ def _plan_view(plan: "SetupPlan") -> "list[RenderableType]":
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("package", "wheel", "MiB", "why"):
-        table.add_column(heading, justify="right" if heading == "MiB" else "left")
+        table.add_column(heading, justify="right" if heading == "MiB" else "left", overflow="fold")
     for package, wheel in zip(plan.packages, plan.wheels, strict=True):
         name = wheel.name if wheel else "to be fetched"
         size = f"{wheel.stat().st_size / _MIB:.1f}" if wheel else ""
