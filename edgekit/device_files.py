@@ -6,7 +6,9 @@ SFTP, and adb pushes neither resume nor tell a full disk from a broken cable.
 
 import hashlib
 import io
+import math
 import posixpath
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -17,24 +19,34 @@ from typing import BinaryIO
 from edgekit import files
 from edgekit.channel import Ended
 from edgekit.errors import DeviceError
-from edgekit.shell import Shell
+from edgekit.shell import Shell, last_words
 
 _CHUNK_BYTES = 256 << 10
 _MARGIN_BYTES = 64 << 10
 _PAUSE_S = 0.2
 _VERIFY_BYTES_PER_S = 4 << 20
+# What was handed over may still be on its way, in buffers of this size, over a link that is at least so fast.
+_BUFFERED_BYTES = 4 << 20
+_SLOWEST_BYTES_PER_S = 64 << 10
 _MOST_BYTES = 64 << 20
 
-# $1 folder, $2 file, $3 part. Only an attempt tells whether the folder can be written.
+# $1 folder, $2 file, $3 part. Only an attempt tells whether the folder can be written. What a full disk is called
+# is looked for in English.
 _LOOK = (
-    'mkdir -p "$1" && : > "$1/.edgekit-probe" && rm -f "$1/.edgekit-probe" || exit 9; '
-    'echo "free $(df -Pk "$1" | tail -n 1 | awk "{print \\$4}")"; '
+    "export LC_ALL=C; "
+    'mkdir -p "$1" && : > "$1/.edgekit-probe-$$" && rm -f "$1/.edgekit-probe-$$" || exit 9; '
+    'if [ -d "$2" ]; then echo "$2 is a folder" >&2; exit 9; fi; '
+    'echo "free $(df -Pk "$1" | tail -n 1)"; '
     'if [ -f "$3" ]; then echo "part $(wc -c < "$3")"; fi; '
     'if [ -f "$2" ]; then echo "have $(sha256sum < "$2")"; fi'
 )
-_APPEND = 'cat >> "$1"'
+_APPEND = 'export LC_ALL=C; exec cat >> "$1"'
 # Synced before the rename, or a power cut could leave the name with nothing behind it.
-_FINISH = 'set -e; sync "$1" 2>/dev/null || sync; mv -f "$1" "$2"; sync "$(dirname "$2")" 2>/dev/null || sync'
+_FINISH = (
+    'export LC_ALL=C; set -e; sync "$1" 2> /dev/null || sync; mv -f "$1" "$2"; '
+    'sync "$(dirname "$2")" 2> /dev/null || sync'
+)
+_FREE = re.compile(r"\s(\d+)\s+(-?\d+)\s+(-?\d+)\s+\d+%\s")
 
 Progress = Callable[[int, int], None]
 
@@ -71,7 +83,11 @@ def read(shell: Shell, path: str, *, most_bytes: int = _MOST_BYTES) -> bytes:
     # One byte more than allowed tells that there is more.
     content = shell.run("head", "-c", str(most_bytes + 1), path).output
     if len(content) > most_bytes:
-        raise DeviceError("EK806", f"{path} on {shell.device.name} has more than {most_bytes:,} bytes.")
+        raise DeviceError(
+            "EK806",
+            f"{path} on {shell.device.name} has more than {most_bytes:,} bytes.",
+            "edgekit wrote less there: look what has replaced it.",
+        )
     return content
 
 
@@ -79,11 +95,15 @@ def sha256(shell: Shell, path: str, size_bytes: int = 0) -> str | None:
     """The digest of a file of the device; None where there is no such file.
 
     Raises:
-        DeviceError: The link is lost, or the digest takes too long.
+        DeviceError: The link is lost, the digest takes too long, or the file cannot be read.
     """
     seconds = shell.limits.command_s + size_bytes / _VERIFY_BYTES_PER_S
-    done = shell.script('[ -f "$1" ] && sha256sum < "$1"', path, deadline_s=seconds, check=False)
-    return done.text.split()[0] if done.status == 0 and done.text else None
+    done = shell.script('[ -f "$1" ] || exit 9; sha256sum < "$1"', path, deadline_s=seconds, check=False)
+    if done.status == 9:
+        return None
+    if done.status or not done.text:
+        raise shell.failed("sha256sum", done)
+    return done.text.split()[0]
 
 
 class _Upload:
@@ -101,27 +121,35 @@ class _Upload:
         # The digest in the name: what was sent of another file is never continued with this one.
         self._part = f"{path}.{digest[:16]}.part"
         self._sent = self._arrived = 0
+        # Patience begins with the first failure and ends at a moment, while nothing more arrives.
+        self._failure: DeviceError | None = None
+        self._until = math.inf
+        self._handed_over = False
 
     def send(self, stream: BinaryIO) -> int:
         """Send what is missing, check it, and give it its name."""
-        until = time.monotonic() + self._shell.limits.patience_s
-        furthest = 0
+        patience_s = self._shell.limits.patience_s
         while True:
             try:
                 if self._try(stream):
                     return self._sent
             except DeviceError as error:
-                # A link that breaks again and again may go on as long as more and more has arrived there.
-                if self._arrived > furthest:
-                    furthest, until = self._arrived, time.monotonic() + self._shell.limits.patience_s
-                if error.code not in {"EK804", "EK805"} or time.monotonic() >= until:
+                late = time.monotonic() >= self._until and not self._handed_over
+                if error is self._failure or error.code not in {"EK804", "EK805"} or late:
                     raise
-                time.sleep(min(_PAUSE_S, self._shell.limits.patience_s / 5))
+                self._failure, self._until = error, min(self._until, time.monotonic() + patience_s)
+                time.sleep(min(_PAUSE_S, patience_s / 5))
                 self._shell.reconnect()
 
     def _try(self, stream: BinaryIO) -> bool:
+        self._handed_over = False
         free_bytes, part_bytes, digest = self._look()
-        self._arrived = part_bytes
+        # A link that breaks again and again may go on as long as more and more arrives. Only the device knows how
+        # much that is: of what was handed over, all may be lost.
+        if part_bytes > self._arrived:
+            self._arrived, self._until = part_bytes, math.inf
+        elif self._failure is not None and time.monotonic() >= self._until:
+            raise self._failure
         if digest == self._digest:
             self._progress(self._size, self._size)
             return True
@@ -143,7 +171,10 @@ class _Upload:
             # Somebody else may be writing the same part: once more, under a name of our own.
             self._part = f"{self._path}.{secrets.token_hex(8)}.again.part"
             return False
-        self._shell.script(_FINISH, self._part, self._path)
+        done = self._shell.script(_FINISH, self._part, self._path, check=False)
+        # Somebody else who sent the same file may have been first.
+        if done.status and sha256(self._shell, self._path, self._size) != self._digest:
+            raise self._unwritable(done.errors)
         return True
 
     def _look(self) -> tuple[int | None, int, str | None]:
@@ -155,8 +186,12 @@ class _Upload:
         if done.status == 9:
             raise self._unwritable(done.errors)
         found = dict(line.split(" ", 1) for line in done.text.splitlines() if " " in line)
-        free, part, have = found.get("free", ""), found.get("part", "").strip(), found.get("have", "")
-        free_bytes = int(free) * 1024 if free.isdigit() else None
+        free, part, have = (
+            _FREE.search(found.get("free", "")),
+            found.get("part", "").strip(),
+            found.get("have", ""),
+        )
+        free_bytes = max(0, int(free.group(3))) * 1024 if free else None
         return free_bytes, int(part) if part.isdigit() else 0, have.split()[0] if have else None
 
     def _append(self, stream: BinaryIO, done: int) -> None:
@@ -167,11 +202,13 @@ class _Upload:
             with suppress(Ended):  # the device says below why it reads no more
                 while chunk := stream.read(_CHUNK_BYTES):
                     running.write(chunk, time.monotonic() + idle_s)
+                    self._handed_over = True
                     done += len(chunk)
                     self._sent += len(chunk)
                     self._progress(done, self._size)
             running.channel.end_input()
-            running.finish(time.monotonic() + idle_s)
+            on_the_way = min(self._sent, _BUFFERED_BYTES)
+            running.finish(time.monotonic() + idle_s + on_the_way / _SLOWEST_BYTES_PER_S)
             said = running.error_text()
         except Ended as error:
             raise self._shell.lost(running.error_text()) from error
@@ -197,7 +234,7 @@ class _Upload:
     def _unwritable(self, said: str) -> DeviceError:
         if "o space left" in said or "isk quota" in said:
             return self._full(0)
-        reason = said.splitlines()[-1].strip() if said else "no reason was given"
+        reason = last_words(said) or "no reason was given"
         return DeviceError(
             "EK808",
             f"{self._folder} on {self._shell.device.name} cannot be written: {reason}.",

@@ -1,6 +1,5 @@
-"""A runtime brought to a device: sent, unpacked beside the old one, tried, and only then used."""
+"""A runtime brought to a device with Python: sent, unpacked beside the old one, tried, and only then used."""
 
-import hashlib
 import posixpath
 import re
 import secrets
@@ -8,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ def set_up(
     with_webgpu: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> RuntimeSetup:
-    """Bring a runtime to a device with Python, try it there, and make it known.
+    """Bring a runtime to a device, try it there, and make it known.
 
     What the device has already is not sent again, and until the trial succeeds nothing that was set up before
     is touched.
@@ -82,77 +81,32 @@ def set_up(
     started = time.monotonic()
     bundle = Bundle(wheels, with_webgpu=with_webgpu)
     folder = f"{device_runtime.folder_of(shell)}/{name}-{version}.{bundle.digest}"
-    before = _recorded(shell).get(name)
+    before = recorded(shell).get(name)
     sent = _install(shell, bundle, folder, python, progress)
     worker = f"{shell.folder}/tools/worker-{files.sha256(WORKER)[:12]}.py"
     sent += device_files.upload(shell, WORKER, worker)
     runtime = InstalledRuntime(name, version, (python.path, worker), {"PYTHONPATH": folder})
-    runtime, reply = _take_into_service(shell, runtime, folder, before)
-    replaced = before.version if before else None
-    seconds = time.monotonic() - started
-    return RuntimeSetup(runtime, replaced, sent, bundle.unpacked_bytes, reply, seconds)
-
-
-def set_up_native(
-    shell: Shell,
-    version: str | None,
-    program: Path,
-    library: Path,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> RuntimeSetup:
-    """Bring the native runner and its TFLite library to a device, try them there, and make them known.
-
-    Args:
-        shell: The device.
-        version: The library's version; None where only the library knows it.
-        program: The runner, compiled for the device.
-        library: The library that it opens there.
-        progress: Called with the bytes that the device has of the library, and that it will have.
-
-    Raises:
-        DeviceError: The device is full, unwritable or lost, or the runner does not work on it.
-    """
-    started = time.monotonic()
-    digest = hashlib.sha256(f"{files.sha256(program)} {files.sha256(library)}".encode()).hexdigest()[:8]
-    folder = f"{device_runtime.folder_of(shell)}/native-{version or 'own'}.{digest}"
-    before = _recorded(shell).get("native")
-    words = (f"{folder}/{program.name}", f"{folder}/library.so")
-    sent = device_files.upload(shell, program, words[0])
-    sent += device_files.upload(shell, library, words[1], progress=progress)
-    shell.run("chmod", "755", words[0])
-    runtime = InstalledRuntime("native", version or "own", words)
-    runtime, reply = _take_into_service(shell, runtime, folder, before)
-    size_bytes = program.stat().st_size + library.stat().st_size
-    seconds = time.monotonic() - started
-    return RuntimeSetup(runtime, before.version if before else None, sent, size_bytes, reply, seconds)
-
-
-def _take_into_service(
-    shell: Shell, runtime: InstalledRuntime, folder: str, before: InstalledRuntime | None
-) -> tuple[InstalledRuntime, dict[str, Any]]:
-    """Try what lies on the device, record it, and remove what it replaces; what fails is removed itself."""
     try:
         reply = trial.try_out(shell, runtime)
     except DeviceError:
-        if before is None or folder not in _folders(before):
+        if before is None or before.environment.get("PYTHONPATH") != folder:
             _remove(shell, folder)
         raise
-    if runtime.version == "own":
-        runtime = replace(runtime, version=str(reply.get("runtime_version")))
     if runtime != before:
         device_runtime.record(shell, runtime)
-    _prune(shell, runtime.name, folder)
+    _prune(shell, runtime)
     keys = ("runtime_import_ms", "load_ms", "first_inference_ms", "delegate")
-    return runtime, {key: reply.get(key) for key in keys}
+    return RuntimeSetup(
+        runtime,
+        before.version if before else None,
+        sent,
+        bundle.unpacked_bytes,
+        {key: reply.get(key) for key in keys},
+        time.monotonic() - started,
+    )
 
 
-def _folders(runtime: InstalledRuntime) -> set[str]:
-    """Where the files of a runtime lie."""
-    return {*runtime.environment.values(), *map(posixpath.dirname, runtime.words)}
-
-
-def _recorded(shell: Shell) -> dict[str, InstalledRuntime]:
+def recorded(shell: Shell) -> dict[str, InstalledRuntime]:
     """The runtimes of a device; damaged records count as none, for they are about to be written anew."""
     try:
         return device_runtime.installed(shell)
@@ -221,9 +175,19 @@ def _remove(shell: Shell, *paths: str) -> None:
         shell.run("rm", "-rf", *paths, check=False)
 
 
-def _prune(shell: Shell, name: str, folder: str) -> None:
+def _prune(shell: Shell, runtime: InstalledRuntime) -> None:
     """Remove other versions of the runtime, and workers that none of the device's runtimes starts any more."""
-    shell.script(_PRUNE, device_runtime.folder_of(shell), f"{name}-", posixpath.basename(folder))
-    words = [word for known in _recorded(shell).values() for word in known.words]
+    kept = posixpath.basename(runtime.environment["PYTHONPATH"])
+    prune(shell, device_runtime.folder_of(shell), f"{runtime.name}-", kept)
+    words = [word for known in recorded(shell).values() for word in known.words]
     workers = [posixpath.basename(word) for word in words if "/tools/worker-" in word]
-    shell.script(_PRUNE, f"{shell.folder}/tools", "worker-", *workers)
+    prune(shell, f"{shell.folder}/tools", "worker-", *workers)
+
+
+def prune(shell: Shell, folder: str, beginning: str, *kept: str) -> None:
+    """Remove what begins with ``beginning`` from a folder of the device, but for the names to keep.
+
+    Raises:
+        DeviceError: The link is lost.
+    """
+    shell.script(_PRUNE, folder, beginning, *kept)

@@ -168,7 +168,7 @@ def _shells() -> list[list[str]]:
 
 def _run(shell: list[str], folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [*shell, "-s", "MARK", folder, device_python.ASK, "import sys; sys.exit(3)"],
+        [*shell, "-s", "MARK", folder, device_python.ASK, "pass"],
         input=_SCRIPT.read_text(encoding="utf-8"), capture_output=True, text=True, check=True, timeout=120,
         env=dict(os.environ) | environment,
     )  # fmt: skip
@@ -223,7 +223,7 @@ def test_a_device_with_small_programs(programs, tmp_path):
 
 def test_hardly_any_program_is_needed(tmp_path):
     """What is missing stays unknown, and the rest is still found."""
-    for name in ("cat", "head", "uname", "sh", "rm", "tr"):
+    for name in ("cat", "head", "uname", "sh", "rm"):
         (tmp_path / name).symlink_to(shutil.which(name))
     done = _run([shutil.which("dash") or "/bin/sh"], tmp_path, PATH=str(tmp_path))
     found = read(split(done.stdout, "MARK"))

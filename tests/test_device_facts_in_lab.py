@@ -68,6 +68,7 @@ def test_a_pi_without_python_with_a_wrong_clock(fake_pi):
 
 
 def test_a_pi_whose_disks_are_of_little_use(fake_pi):
+    fake_pi.hide_python()  # which takes long to start in an emulator
     fake_pi.mount_small_disk("/mnt", size_mb=8)
     small = probed(fake_pi, "/mnt/edge kit's")
     assert small.disk.path == "/mnt"

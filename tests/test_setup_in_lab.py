@@ -8,7 +8,7 @@ import pytest
 from wheel_files import CACHE, fetched
 
 import edgekit
-from edgekit import device_files, device_limits, device_runtime, setup_plan, trial
+from edgekit import device_files, device_limits, device_runtime, trial
 from edgekit.artifact import Artifact
 from edgekit.cli import run
 from edgekit.device import Device
@@ -92,25 +92,22 @@ def test_the_native_runner_needs_no_python(fake_pi, inventory, tmp_path):
         Wheels(CACHE, _BOOKWORM).fetch([Wanted("ai-edge-litert", "==1.4.0", "")])
     except DependencyError as error:
         pytest.skip(str(error))
-    inventory(fake_pi)
+    device = inventory(fake_pi)
     fake_pi.hide_python()
     try:
-        plan, done = edgekit.device_setup("pi", "native", wheels=CACHE)
+        done = edgekit.device_setup_native("pi", wheels=CACHE)[1]
     except DependencyError as error:
         if error.code != "EK590":
             raise
         pytest.skip(str(error))
-    assert plan.python is None
-    assert done.runtime.name == "native"
-    assert done.runtime.words[0].endswith("/edgekit-runner")
-    again = edgekit.device_setup("pi", "native", wheels=CACHE)[1]
+    again = edgekit.device_setup_native("pi", wheels=CACHE)[1]
     assert again.bytes_sent == 0
     # A library that the user names replaces LiteRT's, and this one is none.
     (tmp_path / "library.so").write_bytes(b"\x7fELF" + bytes(14) + b"\xb7\0 no symbols")
     with pytest.raises(EdgekitError, match="lacks TFLite's C API"):
-        edgekit.device_setup("pi", "native", library=tmp_path / "library.so")
-    with Shell(Device("pi", fake_pi.access.url, ssh_config=str(fake_pi.access.config))) as shell:
-        assert device_runtime.installed(shell) == {"native": again.runtime}
+        edgekit.device_setup_native("pi", library=tmp_path / "library.so")
+    with Shell(device) as shell:
+        assert device_runtime.installed(shell) == {"native": done.runtime}
 
 
 def test_webgpu_is_refused_on_a_processor_without_lse(fake_pi, inventory):
@@ -208,5 +205,4 @@ def test_the_plan_says_what_would_be_sent(fake_pi, inventory, capsys):
     shown = capsys.readouterr().out
     assert "ai_edge_litert-2.3.0-cp311-" in shown
     assert "glibc 2.36" in shown
-    assert setup_plan.RUNTIMES[0] in shown
     assert _files(fake_pi) == set()

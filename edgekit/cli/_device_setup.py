@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from edgekit.runtime_setup import RuntimeSetup
-    from edgekit.setup_plan import SetupPlan
+    from edgekit.verbs.device_setup import SetupPlan
 
 _EPILOG = """\b
 Examples:
@@ -33,12 +33,14 @@ _MIB = 1 << 20
     metavar="NAME",
     help="What will run models there: litert, onnxruntime, tflite_runtime.",
 )
-@click.option("--native", is_flag=True, help="The runner in C, compiled here, for a device without Python.")
+@click.option(
+    "--native", is_flag=True, help="Bring a runner in C, compiled here, to a device without Python."
+)
 @click.option(
     "--library",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
     metavar="FILE",
-    help="With --native: the TFLite C library for the device.  [default: LiteRT's]",
+    help="With --native: a TFLite C library for the device, as Android's AAR has one.",
 )
 @click.option(
     "--wheels",
@@ -57,6 +59,7 @@ def command(
     runtime: str | None,
     *,
     native: bool,
+    library: Path | None,
     fetch_only: bool,
     dry_run: bool,
     with_webgpu: bool,
@@ -64,28 +67,29 @@ def command(
 ) -> Outcome:
     """Bring a runtime to DEVICE, and try it there.
 
-    Packages are fetched with pip on this computer, for the device's Python, C library and processor; the device
-    needs neither pip nor a network. What worked before is replaced only once the new runtime has run a model.
+    The packages are fetched with pip on this computer, for the device's Python, libc and processor; the device needs
+    neither pip nor a network. What worked there before is replaced only once the new runtime has run a model.
     """
     from edgekit.verbs.device_setup import device_setup, fetch_wheels, plan_setup
 
-    if (runtime is None) == (not native):
-        raise click.UsageError("Give either --runtime NAME or --native.")
-    if options["library"] is not None and not native:
-        raise click.UsageError("--library goes with --native.")
-    runtime = runtime or "native"
+    if native == (runtime is not None) or (library is not None and not native):
+        raise click.UsageError("Give either --runtime NAME, or --native with or without --library.")
+    if native:
+        if fetch_only or with_webgpu:
+            raise click.UsageError("--fetch-only and --with-webgpu are for --runtime.")
+        return _native(device, library, options["wheels"], dry_run=dry_run)
+    assert runtime is not None  # noqa: S101 - refused above
     if dry_run:
         plan = plan_setup(device, runtime, **options)
         return Outcome({"dry_run": True, **plan.describe()}, view=_plan_view(plan))
     if fetch_only:
         with progress("fetching") as advance:
             plan = fetch_wheels(device, runtime, progress=advance, **options)
-        how = ["--native"] if native else ["--runtime", runtime]
-        folder = [] if options["wheels"] is None else ["--wheels", plan.folder]
+        folder = () if options["wheels"] is None else ("--wheels", plan.folder)
         return Outcome(
             {"fetch_only": True, **plan.describe()},
             view=_plan_view(plan),
-            next_steps=[command_line("device", "setup", device, *how, *folder)],
+            next_steps=[command_line("device", "setup", device, "--runtime", runtime, *folder)],
         )
     with progress(f"setting up {runtime}") as advance:
         plan, done = device_setup(
@@ -95,6 +99,25 @@ def command(
         {**plan.describe(), "installed": done.describe()},
         view=_view(plan, done),
         next_steps=[command_line("benchmark", "MODEL", "--device", device)],
+    )
+
+
+def _native(device: str, library: Path | None, wheels: Path | None, *, dry_run: bool) -> Outcome:
+    from edgekit.verbs.device_setup_native import device_setup_native, plan_native_setup
+
+    if dry_run:
+        plan = plan_native_setup(device, library=library, wheels=wheels)
+        origin = plan.library or plan.wheel or "a wheel that is to be fetched"
+        view = [
+            f"would compile the runner for {plan.platform}, and bring it there with the library of {origin}"
+        ]
+        return Outcome({"dry_run": True, **plan.describe()}, view=view)
+    with progress("setting up the native runner") as advance:
+        plan, done = device_setup_native(device, library=library, wheels=wheels, progress=advance)
+    return Outcome(
+        {**plan.describe(), "installed": done.describe()},
+        view=_done_view(f"the native runner with TFLite {plan.version} is set up: {plan.platform}", done),
+        next_steps=[command_line("benchmark", "MODEL", "--device", device, "--runtime", "native")],
     )
 
 
@@ -112,18 +135,21 @@ def _plan_view(plan: "SetupPlan") -> "list[RenderableType]":
         table.add_row(
             f"numpy {plan.device_numpy}", "the device's own", "", "there is no wheel for its processor"
         )
-    python = f" ({plan.python.path})" if plan.python else ""
-    head = f"{plan.runtime} {plan.version} for {plan.where}{python}"
-    return [head, f"with {plan.library}"] if plan.library else [head, table, f"from {plan.folder}"]
+    head = f"{plan.runtime} {plan.version} for {plan.python.platform} ({plan.python.path})"
+    return [head, table, f"from {plan.folder}"]
 
 
 def _view(plan: "SetupPlan", done: "RuntimeSetup") -> "list[RenderableType]":
-    tried = done.trial
     before = f", in place of {done.replaced}" if done.replaced not in {None, done.runtime.version} else ""
+    return _done_view(f"{plan.runtime} {plan.version} is set up{before}: {plan.python.platform}", done)
+
+
+def _done_view(head: str, done: "RuntimeSetup") -> "list[RenderableType]":
+    tried = done.trial
     sent, unpacked = done.bytes_sent / _MIB, done.unpacked_bytes / _MIB
     times = f"imported in {tried['runtime_import_ms']:.0f} ms, loaded in {tried['load_ms']:.1f} ms"
     return [
-        f"{plan.runtime} {done.runtime.version} is set up{before}: {plan.where}",
-        f"sent {sent:.1f} MiB, {unpacked:.1f} MiB lie there, {done.seconds:.1f} s in all",
+        head,
+        f"sent {sent:.1f} MiB, unpacked {unpacked:.1f} MiB, {done.seconds:.1f} s in all",
         f"tried on a tiny model: {times}, delegate {tried['delegate']}",
     ]

@@ -52,7 +52,7 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
         "--delegate",
         metavar="cpu|LIBRARY[,KEY=VALUE...]",
-        help="A TFLite delegate in a library of the machine that runs the model.  [default: cpu]",
+        help="A TFLite delegate of the machine that runs the model; built-in kernels run the rest.  [default: cpu]",
     )(command)
     return click.option(
         "--device",

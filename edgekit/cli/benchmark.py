@@ -1,5 +1,6 @@
 """``edgekit benchmark``: how fast models are, on this machine or on devices."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,11 @@ class _Warmup(click.ParamType):  # type: ignore[type-arg] # generic only since c
     help="auto: where a device throttled, wait until it is cool and measure again.",
 )
 @click.option(
+    "--benchmark-model",
+    metavar="auto|PATH",
+    help="Run Google's benchmark_model, where the device has it, on the same files too.",
+)
+@click.option(
     "--cpu-affinity", type=Processors(), metavar="CPUS", help="Run on these processors: 2,3 or 0-3."
 )
 @click.option(
@@ -107,12 +113,17 @@ def command(
     one is the baseline. On a device the model is sent once, runs in the runtime that edgekit device setup put
     there, and every raw sample comes back; a device that throttled meanwhile gives exit status 6.
     """
+    from edgekit.device import Device
     from edgekit.files import check_output
     from edgekit.interleaved import BenchmarkOptions
-    from edgekit.verbs.benchmark import subjects
+    from edgekit.verbs.benchmark import benchmark, subjects
+    from edgekit.workflows.benchmark_on_devices import DeviceBenchmark, benchmark_on_devices
 
     cooldown, required = chosen.pop("cooldown") == "auto", chosen.pop("require_placement")
     devices = chosen_devices(chosen.pop("devices"))
+    tool = chosen.pop("benchmark_model")
+    if tool is not None and not devices:
+        raise UsageError("EK522", "--benchmark-model is for devices.", "Add --device NAME.")
     warmup, affinity = chosen.pop("warmup"), chosen.pop("cpu_affinity")
     options = BenchmarkOptions(
         warmup_runs=None if warmup == "auto" else warmup,
@@ -128,37 +139,34 @@ def command(
                 "EK522", "--save takes the samples of one device.", "Measure one device at a time."
             )
     if dry_run:
-        return _plan(subjects(models, options), options, devices)
-    results, failures = _measured(models, devices, options, cooldown=cooldown)
-    if save is not None:
-        results[0].record().save(save)
-    return _outcome(models, results, failures, require_stable=require_stable, required=required)
-
-
-def _measured(
-    models: tuple[Path, ...], devices: "Sequence[Device]", options: "BenchmarkOptions", *, cooldown: bool
-) -> "tuple[list[Benchmark], list[DeviceBenchmark]]":
-    """The benchmarks that there are, and the devices that gave none."""
-    from edgekit.verbs.benchmark import benchmark
-    from edgekit.workflows.benchmark_on_devices import benchmark_on_devices
-
-    with progress("measuring") as advance:
-        if not devices:
-            return [benchmark(models, options, progress=advance)], []
-        found = benchmark_on_devices(models, devices, options, cooldown=cooldown, progress=advance)
-    return [one.benchmark for one in found if one.benchmark], [one for one in found if not one.benchmark]
+        # What a device has is not asked now.
+        known = replace(options, runtime=None) if devices else options
+        return _plan(subjects(models, known), options, devices)
+    if not devices:
+        with progress("measuring") as advance:
+            here = benchmark(models, options, progress=advance)
+        found: Sequence[DeviceBenchmark] = [DeviceBenchmark(Device("local", "local"), here)]
+    else:
+        with progress("measuring") as advance:
+            found = benchmark_on_devices(
+                models, devices, options, cooldown=cooldown, reference_tool=tool, progress=advance
+            )
+    if save is not None and found[0].benchmark is not None:
+        found[0].benchmark.record().save(save)
+    return _outcome(models, found, require_stable=require_stable, required=required)
 
 
 def _outcome(
     models: tuple[Path, ...],
-    results: "Sequence[Benchmark]",
-    failures: "Sequence[DeviceBenchmark]",
+    found: "Sequence[DeviceBenchmark]",
     *,
     require_stable: bool,
     required: float | None,
 ) -> Outcome:
     from edgekit.findings import Finding, Level
 
+    results = [one.benchmark for one in found if one.benchmark is not None]
+    failures = [one for one in found if one.benchmark is None]
     findings = [finding for result in results for finding in result.findings]
     throttled = [result.device for result in results if result.throttled and result.device != "local"]
     for device in throttled:
@@ -177,10 +185,10 @@ def _outcome(
         code, status = _MISPLACED, "failed"
     if failures and failures[0].error is not None:
         code, status = failures[0].error.exit_code, "failed"
-    documents = [result.describe() for result in results] + [one.describe() for one in failures]
+    documents = [one.describe() for one in found]
     return Outcome(
         documents[0] if len(documents) == 1 else {"devices": documents},
-        view=[part for result in results for part in _view(result)],
+        view=[part for one in found for part in (*_view(one.benchmark), *_tool_view(one))],
         findings=findings,
         status=status,
         exit_code=code,
@@ -209,7 +217,7 @@ def _plan(chosen: "Sequence[Subject]", options: "BenchmarkOptions", devices: "Se
     runs = "as many runs as fit" if options.runs is None else f"{options.runs} runs"
     warmup = "until steady" if options.warmup_runs is None else f"{options.warmup_runs} runs"
     steps = [
-        f"{subject.artifact.path} in {subject.runtime}, {options.threads} thread(s), "
+        f"{subject.artifact.path} in {options.runtime or subject.runtime}, {options.threads} thread(s), "
         f"warm-up {warmup}, then {runs} in at most {options.seconds:g} s{place}"
         for place in ([f" on {device.name} ({device.url})" for device in devices] or [""])
         for subject in chosen
@@ -224,7 +232,17 @@ def _next_steps(models: tuple[Path, ...]) -> list[str]:
     return [f"{command} measures both in turn and gives their ratio"]
 
 
-def _view(result: "Benchmark") -> "list[RenderableType]":
+def _tool_view(found: "DeviceBenchmark") -> list[str]:
+    return [
+        f"{said.program} says {said.mean_ms:.3f} ms on average, first {said.first_inference_ms:.3f}, "
+        f"init {said.init_ms:.1f}"
+        for said in found.reference
+    ]
+
+
+def _view(result: "Benchmark | None") -> "list[RenderableType]":
+    if result is None:
+        return []
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -34,6 +34,9 @@ class Pairing:
 # For each tensor of B, by its key, its partner in A and how it was found.
 _Found = dict[str, tuple[str, str]]
 
+# Converters compute these into the weights of the operator before them, or fuse them with it.
+_FOLDED = frozenset({"Add", "Sub", "Mul", "Div", "BatchNormalization"} | {"ADD", "SUB", "MUL", "DIV"})
+_FUSED = frozenset({"RELU", "RELU6", "RELU_N1_TO_1"})
 # ONNX quantizers leave these out where the range of the QuantizeLinear behind them cuts off the same.
 _CLIPS = frozenset({"Relu", "Clip"})
 
@@ -63,6 +66,7 @@ def pair(a: Graph, b: Graph, *, inputs: Mapping[str, str], outputs: Mapping[str,
         one, two = roots_a.get(a.outputs[name_a]), roots_b.get(b.outputs[name_b])
         if one is not None and two is not None and two not in found and one not in _partners(found):
             found[two] = (one, "output")
+    _follow_folded(a, found)
     clipped = _clipped(a, b, found)
     partners: _Found = {}
     for value in b.values:
@@ -89,6 +93,26 @@ def _pairing(a: Graph, b: Graph, partners: _Found) -> Pairing:
     only_a = (value for value in a.values if not value.is_conversion and value.key not in last)
     only_b = (value for value in b.values if value.key not in partners)
     return Pairing(tuple(pairs), tuple(only_a), tuple(only_b))
+
+
+def _follow_folded(a: Graph, found: _Found) -> None:
+    """Where A does in several operators what B does in one, B's tensor stands for the result of the last."""
+    readers: dict[str, list[Value]] = {}
+    for value in a.values:
+        for key in set(value.inputs):
+            readers.setdefault(key, []).append(value)
+    taken = _partners(found)
+    for key, (partner, how) in list(found.items()):
+        last = partner
+        while how == "order" and len(readers.get(last, ())) == 1:
+            reader = readers[last][0]
+            is_folded = reader.kind in _FOLDED and len(reader.inputs) == 1
+            if reader.key in taken or not (is_folded or reader.kind in _FUSED):
+                break
+            last = reader.key
+        if last != partner:
+            found[key] = (last, how)
+            taken.add(last)
 
 
 def _clipped(a: Graph, b: Graph, found: _Found) -> dict[str, str]:

@@ -81,7 +81,7 @@ def debug(
         two.artifact,
         names,
         dataset.count,
-        judged(pairing, comparison.seen, comparison.alone),
+        judged(pairing, comparison.seen, comparison.alone, two.graph.hidden),
         pairing,
         (one.graph.hidden, two.graph.hidden),
         tuple(two.graph.outputs.values()),

@@ -171,24 +171,30 @@ def test_a_configuration_that_does_not_work(sshd, what):
 
 def test_a_device_that_refuses_resets_or_does_not_speak(sshd):
     proxy = sshd.access.through_proxy()
-    device = device_of(sshd.access)
+    device, limits = device_of(sshd.access), replace(QUICK, login_s=1)
     proxy.refuse()
     with failing("EK800", within_s=3) as errors:
-        connect(device, QUICK)
+        connect(device, limits)
     assert "refused" in errors[0].message
     proxy.reset()
     with failing("EK800", within_s=3):
-        connect(device, QUICK)
+        connect(device, limits)
     proxy.stall()
-    with failing("EK800", within_s=QUICK.connect_s + QUICK.login_s + 3) as errors:
-        connect(device, QUICK)
+    with failing("EK800", within_s=limits.connect_s + limits.login_s + 3) as errors:
+        connect(device, limits)
     assert "in time" in errors[0].message
     proxy.pass_all()
-    sshd.freeze()
-    with failing("EK800", within_s=QUICK.connect_s + QUICK.login_s + 3):
-        connect(device, QUICK)
-    sshd.thaw()
     with Shell(device, QUICK) as shell:
+        assert shell.run("echo", "in").text == "in"
+
+
+def test_a_frozen_server(sshd):
+    limits = replace(QUICK, login_s=1)
+    sshd.freeze()
+    with failing("EK800", within_s=limits.connect_s + limits.login_s + 3):
+        connect(device_of(sshd.access), limits)
+    sshd.thaw()
+    with Shell(device_of(sshd.access), QUICK) as shell:
         assert shell.run("echo", "in").text == "in"
 
 
@@ -294,7 +300,7 @@ def test_a_login_shell_that_never_stops_talking(make_sshd, tmp_path):
     talker.write_text("#!/bin/sh\nexec yes nonsense\n")
     talker.chmod(0o755)
     sshd = make_sshd(login_shell=str(talker))
-    with Shell(device_of(sshd.access), Limits(command_s=1)) as shell, failing("EK805", within_s=10):
+    with Shell(device_of(sshd.access), Limits(command_s=0.5)) as shell, failing("EK805", within_s=8):
         shell.run("true")
 
 
