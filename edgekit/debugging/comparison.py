@@ -176,8 +176,7 @@ def _rounded_weights(graph: Graph, pair: Pair) -> Tensors | None:
         own = pair.a.weights.get(place)
         if weight.step is None and not weight.is_half:
             continue
-        values = None if own is None or own.shape != weight.shape else graph.constant(own.key)
-        if own is None or values is None:
+        if own is None or own.shape != weight.shape or (values := graph.constant(own.key)).dtype.kind != "f":
             if weight.is_matrix:
                 return None
         elif weight.step is None:

@@ -194,7 +194,9 @@ def _expected_noise(pair: Pair, seen: Seen) -> float:
 def _estimated(value: Value) -> float:
     """The share of the signal that rounded weights make noise, where A's own weights cannot be rounded instead."""
     unknown = 10 ** (-_UNKNOWN_DB / 10) if value.has_unknown_grid else 0.0
-    return unknown + _CANCELLATION * sum(weight.noise for weight in value.weights.values() if weight.is_matrix)
+    return unknown + _CANCELLATION * sum(
+        weight.noise for weight in value.weights.values() if weight.is_matrix
+    )
 
 
 def _between(pair: Pair, unpaired: Mapping[str, Value]) -> Iterator[Value]:
