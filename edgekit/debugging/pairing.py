@@ -98,7 +98,7 @@ def _follow_folded(a: Graph, found: Found) -> None:
     taken = _partners(found)
     for key, (partner, how) in list(found.items()):
         last = partner
-        while how == "order" and len(readers.get(last, ())) == 1:
+        while how != "name" and len(readers.get(last, ())) == 1:
             reader = readers[last][0]
             if reader.key in taken or reader.kind in CLIPS or not is_passive(reader):
                 break
