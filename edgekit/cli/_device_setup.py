@@ -85,11 +85,11 @@ def command(
     if fetch_only:
         with progress("fetching") as advance:
             plan = fetch_wheels(device, runtime, progress=advance, **options)
-        folder = "" if options["wheels"] is None else f" --wheels {plan.folder}"
+        folder = () if options["wheels"] is None else ("--wheels", plan.folder)
         return Outcome(
             {"fetch_only": True, **plan.describe()},
             view=_plan_view(plan),
-            next_steps=[command_line("device", "setup", device, "--runtime", runtime) + folder],
+            next_steps=[command_line("device", "setup", device, "--runtime", runtime, *folder)],
         )
     with progress(f"setting up {runtime}") as advance:
         plan, done = device_setup(
@@ -126,7 +126,7 @@ def _plan_view(plan: "SetupPlan") -> "list[RenderableType]":
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("package", "wheel", "MiB", "why"):
-        table.add_column(heading, justify="right" if heading == "MiB" else "left")
+        table.add_column(heading, justify="right" if heading == "MiB" else "left", overflow="fold")
     for package, wheel in zip(plan.packages, plan.wheels, strict=True):
         name = wheel.name if wheel else "to be fetched"
         size = f"{wheel.stat().st_size / _MIB:.1f}" if wheel else ""
