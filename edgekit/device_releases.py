@@ -47,6 +47,7 @@ _TIDY = (
 )
 # $1 folder, $2 lock, $3 digest, $4 nonce, $5 bytes of switch.json, which is its input; then the release's files.
 # `mv` into a folder replaces a link of the same name by one rename, where `mv` onto the link would follow it.
+# What an upload that was cut off left beside the release's files goes, the hidden probe of `device_files` too.
 # An existing release that is damaged gets its files one by one, each by a rename too.
 _ACTIVATE = (
     CLAIM + "set -e; "
@@ -54,7 +55,7 @@ _ACTIVATE = (
     'to="releases/$3"; new="releases/.$3.new"; s=".switch.$4"; bytes=$5; shift 5; '
     'mkdir "$s"; cat > "$s/switch.json"; [ "$(wc -c < "$s/switch.json")" -eq "$bytes" ]; flush "$s/switch.json"; '
     'if [ -d "$new" ]; then '
-    'for f in "$new"/*; do keep=; for n; do if [ "$f" = "$new/$n" ]; then keep=1; fi; done; '
+    'for f in "$new"/* "$new"/.[!.]*; do keep=; for n; do if [ "$f" = "$new/$n" ]; then keep=1; fi; done; '
     'if [ -z "$keep" ]; then rm -rf "$f"; fi; done; '
     'if [ -d "$to" ]; then for f in "$new"/*; do mv -f "$f" "$to/"; done; flush "$to"; rmdir "$new"; '
     'else mv "$new" "$to"; fi; flush releases; fi; '
