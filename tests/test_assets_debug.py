@@ -56,7 +56,7 @@ def test_published_int8_models_are_not_defective(subject, name):
     # Where nothing is cut off, what rounding explains is what is there.
     for report in found.tensors:
         if report.pair.b.kind == "CONV_2D":
-            assert report.seen.own.snr_db == pytest.approx(report.expected_db, abs=3)
+            assert report.seen.own.snr_db == pytest.approx(report.expected_db, abs=4)
 
 
 def test_vww_was_calibrated_too_narrow_and_the_layer_is_named(subject):
