@@ -24,6 +24,13 @@ _HOME = {
     "compare": "edgekit.workflows.compare",
     "create_baseline": "edgekit.workflows.baseline",
     "debug": "edgekit.verbs.debug",
+    "deploy": "edgekit.verbs.deploy",
+    "device_add": "edgekit.verbs.device",
+    "device_list": "edgekit.verbs.device",
+    "device_probe": "edgekit.verbs.device",
+    "device_remove": "edgekit.verbs.device",
+    "device_setup": "edgekit.verbs.device_setup",
+    "device_setup_native": "edgekit.verbs.device_setup_native",
     "doctor": "edgekit.verbs.doctor",
     "evaluate": "edgekit.verbs.evaluate",
     "explain": "edgekit.findings",
@@ -33,7 +40,9 @@ _HOME = {
     "promote": "edgekit.workflows.baseline",
     "quantize": "edgekit.verbs.quantize",
     "report": "edgekit.workflows.report",
+    "rollback": "edgekit.verbs.rollback",
     "schema": "edgekit.verbs.schema",
+    "status": "edgekit.verbs.status",
 }
 
 __all__ = [
@@ -53,6 +62,13 @@ __all__ = [
     "compare",
     "create_baseline",
     "debug",
+    "deploy",
+    "device_add",
+    "device_list",
+    "device_probe",
+    "device_remove",
+    "device_setup",
+    "device_setup_native",
     "doctor",
     "evaluate",
     "explain",
@@ -62,7 +78,9 @@ __all__ = [
     "promote",
     "quantize",
     "report",
+    "rollback",
     "schema",
+    "status",
 ]
 
 if TYPE_CHECKING:
@@ -76,11 +94,17 @@ if TYPE_CHECKING:
     from edgekit.recipe import Recipe
     from edgekit.verbs.benchmark import benchmark
     from edgekit.verbs.debug import debug
+    from edgekit.verbs.deploy import deploy
+    from edgekit.verbs.device import device_add, device_list, device_probe, device_remove
+    from edgekit.verbs.device_setup import device_setup
+    from edgekit.verbs.device_setup_native import device_setup_native
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect
     from edgekit.verbs.quantize import quantize
+    from edgekit.verbs.rollback import rollback
     from edgekit.verbs.schema import schema
+    from edgekit.verbs.status import status
     from edgekit.workflows.baseline import create_baseline, promote
     from edgekit.workflows.before_after import before_and_after
     from edgekit.workflows.check import check

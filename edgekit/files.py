@@ -44,11 +44,11 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced and renamed into place.
 
     On any failure, ctrl-C included, the temporary file is removed and what was at ``path`` stays. Where
-    ``path`` is a symbolic link, the file that it leads to is written.
+    ``path`` is a symbolic link, the file that it leads to is written. A ``private`` file is for its owner alone.
 
     Raises:
         OutputError: The disk is full or read-only, or the folder is gone.
@@ -63,7 +63,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         yield part
         # mkstemp makes private files; an output gets the permissions that any new file would get.
-        part.chmod(0o666 & ~_umask())
+        if not private:
+            part.chmod(0o666 & ~_umask())
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
         part.replace(target)
@@ -90,9 +91,9 @@ def read_bytes(path: Path, *, most_bytes: int) -> bytes:
     return path.read_bytes()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    with atomic_write(path) as part:
+def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Write a file whole or not at all; a ``private`` one is for its owner alone."""
+    with atomic_write(path, private=private) as part:
         part.write_bytes(content)
 
 

@@ -5,9 +5,10 @@ that slows down slows all of them, and their ratio holds.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,10 +16,16 @@ from edgekit.artifact import Artifact, Format
 from edgekit.catalog import unknown
 from edgekit.errors import UsageError
 from edgekit.measurement import Measurement
+from edgekit.raw_tensors import RawSets
 from edgekit.worker_process import WorkerProcess
 
-# The formats that each runtime opens, the default runtime of a format first.
-RUNTIMES = {"litert": Format.TFLITE, "onnxruntime": Format.ONNX, "tflite_runtime": Format.TFLITE}
+# The formats that each runtime opens, the first choice for a format first; native is for devices alone.
+RUNTIMES = {
+    "litert": Format.TFLITE,
+    "native": Format.TFLITE,
+    "tflite_runtime": Format.TFLITE,
+    "onnxruntime": Format.ONNX,
+}
 
 _ROUNDS = 30
 _MIN_ROUNDS = 10
@@ -28,6 +35,39 @@ _ASKED_SECONDS = 60.0
 _WARMUP_SECONDS = 5.0
 _SETTLE_MS = 2.0
 _SLOW_NS = 20_000_000
+_LEAST_SUSTAINED_S = 20.0
+_MOST_SUSTAINED_S = 86_400.0
+_SUSTAINED_ROUND_S = 2.0
+_SUSTAINED_RUNS = 500
+# The part of a round under load that is timed.
+_TIMED = 0.25
+
+
+@dataclass(frozen=True)
+class Delegate:
+    """A TFLite delegate in a library of the machine that runs the model: ``libneuron.so,cache=/tmp``."""
+
+    library: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``LIBRARY[,KEY=VALUE...]``.
+
+        Raises:
+            UsageError: An option has no value, or there is no library.
+        """
+        library, *options = text.split(",")
+        pairs = [option.partition("=") for option in options]
+        if not library or not all(key and sign for key, sign, _ in pairs):
+            raise UsageError(
+                "EK523", f"{text!r} names no delegate.", "Use --delegate LIBRARY[,KEY=VALUE...], or cpu."
+            )
+        return cls(library, {key: value for key, _, value in pairs})
+
+    def describe(self) -> dict[str, Any]:
+        """The delegate as it stands in JSON documents."""
+        return {"library": self.library, "options": dict(self.options)}
 
 
 @dataclass(frozen=True)
@@ -37,7 +77,8 @@ class BenchmarkOptions:
     ``runs`` None means as many as fit in ``max_seconds``; ``max_seconds`` None means 3 s per model, or 60 s
     where ``runs`` is given. ``warmup_runs`` None means until the latency is steady. ``data`` is a data spec
     whose first samples are the inputs; None means random inputs made from ``seed``. ``deadline_s`` bounds
-    loading, and how much longer than planned any step may take.
+    loading, and how much longer than planned any step may take. ``sustained_s`` keeps the machine under load for
+    so long, of which a part of every two seconds is timed. ``cpu_affinity`` are the processors to run on.
     """
 
     runs: int | None = None
@@ -46,9 +87,12 @@ class BenchmarkOptions:
     threads: int = 1
     runtime: str | None = None
     xnnpack: bool = True
+    delegate: Delegate | None = None
     data: str | None = None
     seed: int = 0
     deadline_s: float = 120.0
+    sustained_s: float | None = None
+    cpu_affinity: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.runtime is not None and self.runtime not in RUNTIMES:
@@ -61,28 +105,33 @@ class BenchmarkOptions:
         for name, value, least in limits:
             if value is not None and value < least:
                 raise UsageError("EK522", f"{name} is {value}; it must be at least {least:g}.")
+        if self.sustained_s is not None and not _LEAST_SUSTAINED_S <= self.sustained_s <= _MOST_SUSTAINED_S:
+            raise UsageError("EK522", f"--sustained is {self.sustained_s:g} s; it must be from 20 s to 24 h.")
         if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
             raise UsageError("EK522", f"--max-seconds is {self.max_seconds:g}; it must be above 0.")
 
     @property
     def seconds(self) -> float:
         """The time that the timed runs of one model may take."""
+        if self.sustained_s is not None:
+            return self.sustained_s
         return self.max_seconds or (_AUTO_SECONDS if self.runs is None else _ASKED_SECONDS)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and the runtime that will run it."""
+    """A model and the runtime that will run it; ``path`` is where it lies on a device."""
 
     artifact: Artifact
     runtime: str
+    path: str | None = None
 
 
 class Runner:
     """One loaded model and the blocks that were measured of it so far."""
 
     def __init__(
-        self, subject: Subject, options: BenchmarkOptions, process: WorkerProcess, data: Path | None
+        self, subject: Subject, options: BenchmarkOptions, process: WorkerProcess, feeds: RawSets | None
     ) -> None:
         self.subject = subject
         self.process = process
@@ -92,12 +141,15 @@ class Runner:
         opened = process.ask(
             "open",
             deadline_s=options.deadline_s,
-            model=str(subject.artifact.path.absolute()),
+            model=subject.path or str(subject.artifact.path.absolute()),
             runtime=subject.runtime,
             threads=options.threads,
             xnnpack=options.xnnpack,
-            data=None if data is None else str(data),
+            delegate=None if options.delegate is None else options.delegate.describe(),
             seed=options.seed,
+            cpu_affinity=list(options.cpu_affinity),
+            blob=b"" if feeds is None else feeds.content,
+            **({} if feeds is None else feeds.request()),
         )
         warm_s = _WARMUP_SECONDS if options.warmup_runs is None else _ASKED_SECONDS
         warmed = process.ask(
@@ -109,19 +161,23 @@ class Runner:
         latest = self._warmups[-20:] or [opened["first_inference_ms"] * 1e6]
         self.typical_ns = max(1.0, float(np.median(latest)))
 
-    def block(self, runs: int, seconds: float) -> float:
-        """Measure one block, bounded by runs and by time; returns the seconds that its runs took."""
+    def block(self, runs: int, seconds: float, load_s: float = 0.0) -> float:
+        """Measure one block, bounded by runs and by time; returns the seconds that it took.
+
+        ``load_s`` are seconds of runs before it that are not timed.
+        """
         reply = self.process.ask(
             "measure",
-            deadline_s=seconds + self._options.deadline_s,
+            deadline_s=load_s + seconds + self._options.deadline_s,
             runs=runs,
             max_seconds=seconds,
+            load_ms=load_s * 1e3,
             settle_ms=_SETTLE_MS if self.typical_ns < _SLOW_NS else 0.0,
         )
         self._warmups.extend(reply["settle_ns"])
         self._blocks.append(tuple(reply["samples_ns"]))
         self._starts_ns.append(int(reply["start_ns"]))
-        return sum(self._blocks[-1]) / 1e9
+        return load_s + sum(self._blocks[-1]) / 1e9
 
     def latency(self) -> Measurement:
         """All blocks so far."""
@@ -133,6 +189,9 @@ def measure(
     runners: Sequence[Runner], options: BenchmarkOptions, progress: Callable[[int, int], None]
 ) -> None:
     """Let the workers measure in turn until the runs or the time are used up."""
+    if options.sustained_s is not None:
+        _sustain(runners, options.sustained_s, progress)
+        return
     slowest_ns = max(runner.typical_ns for runner in runners)
     rounds = max(_MIN_ROUNDS, min(_ROUNDS, int(options.seconds * 1e9 / slowest_ns)))
     if options.runs is not None:
@@ -149,6 +208,17 @@ def measure(
             left_s = max(options.seconds - spent_s[index], 1e-3)
             spent_s[index] += runners[index].block(runs, min(seconds, left_s))
         progress(number + 1, rounds)
+
+
+def _sustain(runners: Sequence[Runner], seconds: float, progress: Callable[[int, int], None]) -> None:
+    """Keep the machine under load; the models share the time. A run longer than a round is timed itself."""
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        for runner in runners:
+            timed_s = _SUSTAINED_ROUND_S * _TIMED
+            load_s = 0.0 if runner.typical_ns > timed_s * 1e9 else _SUSTAINED_ROUND_S - timed_s
+            runner.block(_SUSTAINED_RUNS, timed_s, load_s / len(runners))
+        progress(min(int(time.monotonic() - started), int(seconds)), int(seconds))
 
 
 def _block_size(runner: Runner, options: BenchmarkOptions, rounds: int, number: int) -> tuple[int, float]:

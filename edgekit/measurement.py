@@ -144,6 +144,10 @@ class Conditions:
     temperature_c: float | None = None
     throttle_events: int | None = None  # how often the kernel has slowed a core since it started
     throttle_flags: int | None = None  # Raspberry Pi: bits 0-3 now, 16-19 since boot
+    thermal_status: int | None = None  # Android: 0 none, 1 light ... 6 shutdown
+    battery_pct: float | None = None
+    battery_temperature_c: float | None = None
+    powered: bool | None = None  # whether a device with a battery is plugged in
     load_average: tuple[float, ...] | None = None
     busy_processes: tuple[BusyProcess, ...] | None = None
     memory_available_bytes: int | None = None
@@ -181,6 +185,8 @@ def throttled(before: Conditions, after: Conditions) -> bool | None:
     if before.throttle_flags is not None and after.throttle_flags is not None:
         since_boot = (after.throttle_flags & ~before.throttle_flags) >> 16
         return bool(after.throttle_flags & 0xF or since_boot & 0xF)
+    if before.thermal_status is not None and after.thermal_status is not None:
+        return after.thermal_status > before.thermal_status
     if before.throttle_events is not None and after.throttle_events is not None:
         return after.throttle_events > before.throttle_events
     return None

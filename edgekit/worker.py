@@ -7,6 +7,9 @@ named as its argument, and answers each with one JSON line on standard output:
     {"verb": "open", "nonce": "7f3a", "deadline_s": 60, "model": "m.tflite", "runtime": "litert", ...}
     {"reply": "open", "nonce": "7f3a", "load_ms": 1.9, ...}
 
+Tensors follow their line as raw bytes, ``blob_bytes`` of them: every set of the first input, then every set
+of the second and so on, each as the model takes it, in C order. Outputs come back in the same way.
+
 A failed request is answered by {"error": {"kind", "message"}, "nonce"}. The answer to "close" is the last
 line, {"done": true, "nonce": ...}: whoever reads must see it with its own nonce, because neither the exit
 status nor the end of the stream of a remote command tells that the command finished.
@@ -21,6 +24,7 @@ import functools
 import gc
 import importlib
 import json
+import math
 import os
 import platform
 import re
@@ -29,10 +33,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Any, BinaryIO, Callable
 
 # Warm-up goes on until the medians of the last three windows agree within 3%. A window is as many runs
 # as fill 20 ms, and at least three: below that, one interrupt of the kernel moves its median.
@@ -41,12 +42,11 @@ WINDOW_NS = 20_000_000
 STEADY_WINDOWS = 3
 STEADY_TOLERANCE = 0.03
 
-# More distinct inputs than this tell nothing new about speed.
-MAX_FEEDS = 64
+LOAD_RUNS = 1000
 
 
 class WorkerError(Exception):
-    """An answer that says what went wrong: kind is dependency, model, data or request."""
+    """An answer that says what went wrong: kind is dependency, delegate, model, data, usage or request."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -62,17 +62,22 @@ class TfliteSession:
         self.import_ms = _ms_since(started)
         self.version = _version(package)
         self._request = request
+        self._external = ""
         self.delegate = "none"
 
     def load(self) -> None:
         """Open the file; the tensors' memory is planned in ``feed_all``, once their shapes are known."""
         resolver = self._module.OpResolverType
-        wanted = resolver.AUTO if self._request["xnnpack"] else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        external = self._external_delegate()
+        # Beside another delegate XNNPACK's operators could not be told from that one's.
+        fast = self._request["xnnpack"] and not external
+        wanted = resolver.AUTO if fast else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         try:
             self._interpreter = self._module.Interpreter(
                 model_path=self._request["model"],
                 num_threads=self._request["threads"],
                 experimental_op_resolver_type=wanted,
+                experimental_delegates=external,
             )
         except SystemError as error:
             # How tflite_runtime 2.14 fails beside NumPy 2: its metadata do not forbid it.
@@ -81,24 +86,30 @@ class TfliteSession:
             ) from error
         self.invoke: Callable[[], Any] = self._interpreter.invoke
 
+    def _external_delegate(self) -> list[Any]:
+        """The delegate that the request names by its library, none where it names none."""
+        asked = self._request.get("delegate")
+        if not asked:
+            return []
+        try:
+            delegate = self._module.load_delegate(asked["library"], asked.get("options") or {})
+        except (ValueError, OSError) as error:
+            reason = _sentence(error)
+            raise WorkerError("delegate", f"{asked['library']} gives no delegate: {reason}") from error
+        self._external = Path(asked["library"]).name
+        return [delegate]
+
     def inputs(self) -> list[dict[str, Any]]:
-        """Name, shape (None where free), dtype, scale and zero point of each input."""
-        names = _signature_names(self._interpreter)
-        described = []
-        for detail in self._interpreter.get_input_details():
-            signature = detail.get("shape_signature")
-            free = signature if signature is not None and len(signature) else detail["shape"]
-            scale, zero_point = detail["quantization"]
-            described.append(
-                {
-                    "name": names.get(detail["name"], detail["name"]),
-                    "shape": [None if size < 0 else int(size) for size in free],
-                    "dtype": detail["dtype"],
-                    "scale": float(scale),
-                    "zero_point": int(zero_point),
-                }
-            )
-        return described
+        """Name, shape (None where free), dtype, scale and zero point of each input, in the file's order."""
+        return _tflite_specs(
+            self._interpreter.get_input_details(), _signature_names(self._interpreter, "input")
+        )
+
+    def outputs(self) -> list[dict[str, Any]]:
+        """The same of each output."""
+        return _tflite_specs(
+            self._interpreter.get_output_details(), _signature_names(self._interpreter, "output")
+        )
 
     def prepare(self, feeds: list[list[Any]]) -> None:
         """Plan the memory for the shapes of the first feed."""
@@ -107,16 +118,25 @@ class TfliteSession:
             if tuple(detail["shape"]) != values.shape:
                 self._interpreter.resize_tensor_input(detail["index"], values.shape)
         self._interpreter.allocate_tensors()
+        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
         if any(name == "DELEGATE" for name in self._node_names()):
-            self.delegate = "xnnpack"
+            self.delegate = self._external or "xnnpack"
 
     def feed(self, values: list[Any]) -> None:
         """Put one set of inputs in place."""
         for index, value in zip(self._indices, values):
             self._interpreter.set_tensor(index, value)
 
+    def forget(self) -> None:
+        """Recurrent models keep their state from one run to the next: the next run starts afresh."""
+        self._interpreter.reset_all_variables()
+
+    def results(self) -> list[Any]:
+        """The outputs of the last run."""
+        return [self._interpreter.get_tensor(index) for index in self._outputs]
+
     def placement(self) -> dict[str, Any] | None:
-        """Which operators XNNPACK took.
+        """Which operators the delegate took.
 
         The interpreter lists the model's nodes and, after them, one DELEGATE node per group of nodes that
         was taken. A group is what lies between the inputs and the outputs of its DELEGATE node.
@@ -154,6 +174,8 @@ class OnnxSession:
         self.import_ms = _ms_since(started)
         self.version = _version(package)
         self._request = request
+        if request.get("delegate"):
+            raise WorkerError("delegate", "ONNX Runtime takes no TFLite delegate")
         self.delegate = "CPUExecutionProvider"
 
     def load(self) -> None:
@@ -168,16 +190,11 @@ class OnnxSession:
 
     def inputs(self) -> list[dict[str, Any]]:
         """Name, shape (None where free) and dtype of each input."""
-        return [
-            {
-                "name": value.name,
-                "shape": [size if isinstance(size, int) and size >= 0 else None for size in value.shape],
-                "dtype": _onnx_dtype(value.type),
-                "scale": 0.0,
-                "zero_point": 0,
-            }
-            for value in self._session.get_inputs()
-        ]
+        return [_onnx_spec(value) for value in self._session.get_inputs()]
+
+    def outputs(self) -> list[dict[str, Any]]:
+        """The same of each output."""
+        return [_onnx_spec(value) for value in self._session.get_outputs()]
 
     def prepare(self, _feeds: list[list[Any]]) -> None:
         """Bind the outputs once.
@@ -195,6 +212,13 @@ class OnnxSession:
         """Put one set of inputs in place."""
         for name, value in zip(self._names, values):
             self._binding.bind_cpu_input(name, value)
+
+    def forget(self) -> None:
+        """ONNX models keep no state."""
+
+    def results(self) -> list[Any]:
+        """The outputs of the last run."""
+        return list(self._binding.copy_outputs_to_cpu())
 
     def placement(self) -> dict[str, Any] | None:
         """ONNX Runtime tells where a node ran only in a profile, which would slow the runs down."""
@@ -216,22 +240,29 @@ class Worker:
         self._feeds: list[list[Any]] = []
         self._memory: Any = None
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The reply to one request."""
-        verbs = {"open": self.open, "warm": self.warm, "measure": self.measure, "conditions": conditions}
-        verb = verbs.get(str(request.get("verb")))
-        if verb is None:
-            raise WorkerError("request", f"unknown verb {request.get('verb')!r}")
-        if verb in (self.warm, self.measure) and self._session is None:
+    def answer(self, request: dict[str, Any], blob: bytes) -> tuple[dict[str, Any], bytes]:
+        """The reply to one request, and the bytes that follow it."""
+        verb = str(request.get("verb"))
+        if verb == "conditions":
+            return conditions(request), b""
+        if verb == "open":
+            return self.open(request, blob), b""
+        if verb not in {"warm", "measure", "predict"}:
+            raise WorkerError("request", f"unknown verb {verb!r}")
+        if self._session is None:
             raise WorkerError("request", "no model is open")
-        return verb(request)
+        if verb == "predict":
+            return self.predict(request, blob)
+        return (self.warm if verb == "warm" else self.measure)(request), b""
 
-    def open(self, request: dict[str, Any]) -> dict[str, Any]:
+    def open(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """Import the runtime, load the model, run it once."""
+        if request.get("cpu_affinity"):
+            _pin(request["cpu_affinity"])
         session = RUNTIMES[request["runtime"]](request)
         gc.collect()
         gc.disable()  # a collection in the middle of a run would be measured as the model's
-        source = _source(request.get("data"), int(request.get("seed", 0)))
+        generator = _generator(int(request.get("seed", 0)))
         self._memory = PeakMemory()
         try:
             started = time.perf_counter_ns()
@@ -239,7 +270,8 @@ class Worker:
             load_ns = time.perf_counter_ns() - started
             specs = session.inputs()
             self._memory.pause()
-            self._feeds = _feeds(specs, source)
+            given = int(request.get("feeds", 0))
+            self._feeds = _unpacked(specs, request, blob) if given else [_random_set(specs, generator)]
             self._memory.resume()
             started = time.perf_counter_ns()
             session.prepare(self._feeds)
@@ -262,10 +294,8 @@ class Worker:
             "load_ms": load_ns / 1e6,
             "first_inference_ms": first_ns / 1e6,
             "batch": shapes[0][0] if shapes and shapes[0] else 1,
-            "inputs": [
-                {"name": spec["name"], "shape": spec["shape"], "used_shape": shape}
-                for spec, shape in zip(specs, shapes)
-            ],
+            "inputs": [{**spec, "used_shape": shape} for spec, shape in zip(specs, shapes)],
+            "outputs": session.outputs(),
             "placement": session.placement(),
             **peak,
         }
@@ -290,7 +320,13 @@ class Worker:
         return {"samples_ns": samples, "steady": steady, **peak}
 
     def measure(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One block: a few runs that bring the caches back, kept apart, then at most ``runs`` timed ones."""
+        """One block: a few runs that bring the caches back, kept apart, then at most ``runs`` timed ones.
+
+        Before them ``load_ms`` of runs that nobody counts: a device under load heats up, a waiting one cools.
+        """
+        loaded_at = time.perf_counter_ns() + int(float(request.get("load_ms", 0.0)) * 1e6)
+        while time.perf_counter_ns() < loaded_at:
+            self._run(LOAD_RUNS, loaded_at)
         settle_ns = int(float(request.get("settle_ms", 0.0)) * 1e6)
         settling = (
             self._run(max(1, int(request["runs"])), time.perf_counter_ns() + settle_ns) if settle_ns else []
@@ -304,6 +340,32 @@ class Worker:
             "samples_ns": samples,
             "involuntary_switches": _involuntary_switches() - switches,
         }
+
+    def predict(self, request: dict[str, Any], blob: bytes) -> tuple[dict[str, Any], bytes]:
+        """The outputs for sets of inputs, each computed from a fresh state."""
+        session, columns = self._session, []
+        try:
+            sets = _unpacked(session.inputs(), request, blob)
+            if [values.shape for values in sets[0]] != [values.shape for values in self._feeds[0]]:
+                session.prepare(sets)
+                self._feeds = sets[:1]
+            for values in sets:
+                session.forget()
+                session.feed(values)
+                session.invoke()
+                columns.append([_packed(value) for value in session.results()])
+        except WorkerError:
+            raise
+        except Exception as error:
+            raise WorkerError("model", _sentence(error)) from error
+        described = [{"shape": shape, "dtype": dtype} for shape, dtype, _ in columns[0]] if columns else []
+        if any(
+            [part[:2] for part in row] != [(entry["shape"], entry["dtype"]) for entry in described]
+            for row in columns
+        ):
+            raise WorkerError("model", "an output changes its shape from run to run")
+        content = b"".join(row[number][2] for number in range(len(described)) for row in columns)
+        return {"outputs": described}, content
 
     def _run(self, runs: int, until_ns: int) -> list[int]:
         """Latencies in ns of up to ``runs`` runs. Only the call of the runtime lies between two readings."""
@@ -370,10 +432,17 @@ class PeakMemory:
         return {"peak_memory_bytes": self._highest, "peak_memory_method": method}
 
 
-def _source(data: str | None, seed: int) -> Any:
-    """Where inputs come from: the arrays of a file, or a generator that has imported all it needs."""
-    if data is not None:
-        return _read_npz(data)
+def _pin(processors: list[int]) -> None:
+    """Keep this process, and the threads that it will start, on some processors."""
+    try:
+        os.sched_setaffinity(0, processors)
+    except (OSError, ValueError, AttributeError) as error:
+        listed = ", ".join(str(number) for number in processors)
+        raise WorkerError("usage", f"processors {listed} cannot be used: {_sentence(error)}") from error
+
+
+def _generator(seed: int) -> Any:
+    """A generator that has imported all it needs."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
@@ -381,16 +450,8 @@ def _source(data: str | None, seed: int) -> Any:
     return generator
 
 
-def _feeds(specs: list[dict[str, Any]], source: Any) -> list[list[Any]]:
-    """The sets of inputs that the runs rotate through: one random set, or up to 64 from the user's data."""
-    if not isinstance(source, dict):
-        return [[_random(source, spec) for spec in specs]]
-    arrays = source
-    if len(specs) == 1 and len(arrays) == 1:
-        arrays = {specs[0]["name"]: next(iter(arrays.values()))}
-    columns = [_samples(spec, arrays) for spec in specs]
-    count = min((len(column) for column in columns), default=0)
-    return [[column[i] for column in columns] for i in range(max(1, count))] if columns else [[]]
+def _random_set(specs: list[dict[str, Any]], generator: Any) -> list[Any]:
+    return [_random(generator, spec) for spec in specs]
 
 
 def _random(generator: Any, spec: dict[str, Any]) -> Any:
@@ -411,40 +472,38 @@ def _random(generator: Any, spec: dict[str, Any]) -> Any:
     raise WorkerError("model", f"the input {spec['name']} holds {dtype}: only numbers can be made up")
 
 
-def _read_npz(path: str) -> dict[str, Any]:
+def _unpacked(specs: list[dict[str, Any]], request: dict[str, Any], blob: bytes) -> list[list[Any]]:
+    """The sets of inputs that follow a request, in the model's own dtypes and order."""
     import numpy as np
 
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if name != "y"}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise WorkerError(
-            "data", f"{path} is no readable .npz file of plain arrays: {_sentence(error)}"
-        ) from error
-
-
-def _samples(spec: dict[str, Any], arrays: dict[str, Any]) -> list[Any]:
-    """Inputs for one tensor, each of the model's batch size, in the model's dtype."""
-    import numpy as np
-
-    if spec["name"] not in arrays:
-        raise WorkerError(
-            "data", f"there is no array for the input {spec['name']}; there are: {', '.join(arrays)}"
+    count, shapes = int(request["feeds"]), request["shapes"]
+    if len(shapes) != len(specs) or count < 1:
+        raise WorkerError("data", f"the model has {len(specs)} inputs, the data {len(shapes)}")
+    columns, position = [], 0
+    for spec, shape in zip(specs, shapes):
+        fits = len(shape) == len(spec["shape"]) and all(
+            own in (None, given) for own, given in zip(spec["shape"], shape)
         )
-    values = arrays[spec["name"]]
-    batch = (spec["shape"][0] or 1) if spec["shape"] else 1
-    free = [given if size is None else size for size, given in zip(spec["shape"][1:], values.shape[1:])]
-    if values.ndim != len(spec["shape"]) or list(values.shape[1:]) != free or not len(values):
-        raise WorkerError(
-            "data", f"the input {spec['name']} takes {spec['shape']}, the data has {list(values.shape)}"
-        )
-    dtype = np.dtype(spec["dtype"])
-    if dtype.kind in "iu" and spec["scale"]:
-        limits = np.iinfo(dtype)
-        values = np.clip(np.rint(values / spec["scale"]) + spec["zero_point"], limits.min, limits.max)
-    count = max(1, min(MAX_FEEDS, len(values) // batch))
-    rows = np.take(values, range(count * batch), axis=0, mode="wrap").astype(dtype)
-    return [np.ascontiguousarray(part) for part in np.split(rows, count)]
+        if not fits:
+            raise WorkerError("data", f"the input {spec['name']} takes {spec['shape']}, the data has {shape}")
+        dtype = np.dtype(spec["dtype"])
+        if dtype.kind not in "fiub":
+            raise WorkerError("data", f"the input {spec['name']} holds {dtype}: only numbers can be sent")
+        size = count * math.prod(shape)
+        if position + size * dtype.itemsize > len(blob):
+            raise WorkerError("data", f"{len(blob)} bytes were sent, fewer than {count} sets of inputs")
+        columns.append(np.frombuffer(blob, dtype, size, position).reshape(count, *shape))
+        position += size * dtype.itemsize
+    if position != len(blob):
+        raise WorkerError("data", f"{len(blob)} bytes were sent, more than {count} sets of inputs")
+    return [[column[i] for column in columns] for i in range(count)]
+
+
+def _packed(values: Any) -> tuple[list[int], str, bytes]:
+    """Shape, dtype and bytes of an output."""
+    if values.dtype.kind not in "fiub":
+        raise WorkerError("model", f"an output holds {values.dtype}: only numbers can be sent back")
+    return list(values.shape), values.dtype.name, values.tobytes()
 
 
 def conditions(request: dict[str, Any]) -> dict[str, Any]:
@@ -597,13 +656,47 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _signature_names(interpreter: Any) -> dict[str, str]:
+def _tflite_specs(details: list[Any], names: dict[str, str]) -> list[dict[str, Any]]:
+    described = []
+    for detail in details:
+        signature = detail.get("shape_signature")
+        free = signature if signature is not None and len(signature) else detail["shape"]
+        scale, zero_point = detail["quantization"]
+        described.append(
+            {
+                "name": names.get(detail["name"], detail["name"]),
+                "shape": [None if size < 0 else int(size) for size in free],
+                "dtype": _dtype_name(detail["dtype"]),
+                "scale": float(scale),
+                "zero_point": int(zero_point),
+            }
+        )
+    return described
+
+
+def _onnx_spec(value: Any) -> dict[str, Any]:
+    return {
+        "name": value.name,
+        "shape": [size if isinstance(size, int) and size >= 0 else None for size in value.shape],
+        "dtype": _onnx_dtype(value.type),
+        "scale": 0.0,
+        "zero_point": 0,
+    }
+
+
+def _dtype_name(dtype: Any) -> str:
+    import numpy as np
+
+    return str(np.dtype(dtype).name)
+
+
+def _signature_names(interpreter: Any, side: str) -> dict[str, str]:
     """The signature's names of the inputs by the tensors' names; empty where there is not one signature."""
     runners = interpreter.get_signature_list() if hasattr(interpreter, "get_signature_list") else {}
     if len(runners) != 1:
         return {}
     key = next(iter(runners))
-    details = interpreter.get_signature_runner(key).get_input_details()
+    details = getattr(interpreter.get_signature_runner(key), f"get_{side}_details")()
     return {detail["name"]: name for name, detail in details.items()}
 
 
@@ -622,21 +715,23 @@ def _sentence(error: BaseException) -> str:
     return text[:500] or type(error).__name__
 
 
-def serve(lines: Iterable[str], write: Callable[[dict[str, Any]], None]) -> int:
+def serve(requests: BinaryIO, write: Callable[[dict[str, Any], bytes], None]) -> int:
     """Answer requests until "close"; returns the exit status."""
     worker = Worker()
-    for line in lines:
+    for line in iter(requests.readline, b""):
         request = json.loads(line)
         nonce = request.get("nonce")
         # The default action of the signal ends the process even when a runtime hangs in C.
         signal.setitimer(signal.ITIMER_REAL, float(request.get("deadline_s", 0)))
+        blob = requests.read(int(request.get("blob_bytes", 0)))
         if request.get("verb") == "close":
-            write({"done": True, "nonce": nonce})
+            write({"done": True, "nonce": nonce}, b"")
             return 0
         try:
-            write({"reply": request["verb"], "nonce": nonce, **worker.answer(request)})
+            reply, content = worker.answer(request, blob)
+            write({"reply": request["verb"], "nonce": nonce, **reply}, content)
         except WorkerError as failure:
-            write({"error": {"kind": failure.kind, "message": str(failure)}, "nonce": nonce})
+            write({"error": {"kind": failure.kind, "message": str(failure)}, "nonce": nonce}, b"")
         signal.setitimer(signal.ITIMER_REAL, 0)
     return 1
 
@@ -648,17 +743,20 @@ def main() -> int:
     here = str(Path(__file__).resolve().parent)
     sys.path[:] = [entry for entry in sys.path if entry and str(Path(entry).resolve()) != here]
     # Runtimes print to standard output; only replies may go there.
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
-    def write(reply: dict[str, Any]) -> None:
-        replies.write(json.dumps(reply) + "\n")
+    def write(reply: dict[str, Any], content: bytes) -> None:
+        if content:
+            reply["blob_bytes"] = len(content)
+        replies.write(json.dumps(reply).encode() + b"\n")
+        replies.write(content)
         replies.flush()
 
     if len(sys.argv) > 1:
-        with Path(sys.argv[1]).open(encoding="utf-8") as requests:
+        with Path(sys.argv[1]).open("rb") as requests:
             return serve(requests, write)
-    return serve(sys.stdin, write)
+    return serve(sys.stdin.buffer, write)
 
 
 if __name__ == "__main__":

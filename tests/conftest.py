@@ -10,6 +10,9 @@ import pytest
 
 _TESTS = Path(__file__).parent
 
+# Devices to test with, for every folder of tests.
+pytest_plugins = ["devicelab.fixtures"]
+
 
 @dataclass(frozen=True)
 class Models:

@@ -24,6 +24,13 @@ _PUBLIC = [
     "compare",
     "create_baseline",
     "debug",
+    "deploy",
+    "device_add",
+    "device_list",
+    "device_probe",
+    "device_remove",
+    "device_setup",
+    "device_setup_native",
     "doctor",
     "evaluate",
     "explain",
@@ -33,7 +40,9 @@ _PUBLIC = [
     "promote",
     "quantize",
     "report",
+    "rollback",
     "schema",
+    "status",
 ]
 
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from edgekit.channel import ProcessChannel
 from edgekit.errors import DataError, DependencyError, DeviceError, InternalError, ModelError
 from edgekit.worker_process import WorkerProcess
 
@@ -13,7 +14,7 @@ READ = "import json, os, signal, sys, time\nrequest = json.loads(sys.stdin.readl
 
 
 def worker(program):
-    return WorkerProcess("model.tflite", [sys.executable, "-c", READ + program])
+    return WorkerProcess("model.tflite", ProcessChannel([sys.executable, "-c", READ + program]))
 
 
 def alive(pid):
@@ -86,9 +87,8 @@ def test_a_worker_ends_itself_when_its_parent_cannot(dense_onnx):
     # The deadline of the request, plus the grace that is left for the parent, ends it from inside.
     with WorkerProcess("dense.onnx") as process:
         line = b'{"verb": "conditions", "window_s": 600, "deadline_s": 0.2, "nonce": "n"}\n'
-        process._requests.write(line)
-        process._requests.flush()
-        assert process._process.wait(timeout=20) == -14  # SIGALRM
+        process._stream.write(line, time.monotonic() + 5)
+        assert process._stream._process.wait(timeout=20) == -14  # SIGALRM
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from edgekit.catalog import load
 from edgekit.data import Batch
 from edgekit.data.fit import Preparation
 from edgekit.metrics import Answers, Rows
-from edgekit.runtimes import default_runtime, open_session
+from edgekit.runtimes import Session, default_runtime, open_session
 from edgekit.sample_digests import digest_samples
 from edgekit.tensor import Array
 
@@ -57,16 +57,16 @@ class Result:
 
 
 class Answerer:
-    """The opened sessions of a job.
+    """The opened sessions of a job; ``session`` takes the place of the model's own.
 
     Raises:
         ModelError: A runtime cannot load its model.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, session: Session | None = None) -> None:
         self._job = job
         self._metric = load("metrics", job.metric)
-        self._session = open_session(job.model, job.runtime)
+        self._session = session or open_session(job.model, job.runtime)
         self._reference = open_session(job.reference) if job.reference else None
 
     def __call__(self, raw: Batch) -> Result:

@@ -22,10 +22,13 @@ from edgekit.answering.job import Answerer, Job, Result
 from edgekit.answering.mailbox import Letter
 from edgekit.data import Dataset
 from edgekit.errors import EdgekitError, ModelError
+from edgekit.runtimes import Session
 
 # What TensorFlow's process is given at once.
 _CALL_BYTES = 8 << 20
 _CALL_SAMPLES = 1024
+# A device may need seconds for a sample; progress shall be seen.
+_LINK_SAMPLES = 64
 _SILENCE_S = 600.0
 _WORKER_BYTES = 150 << 20
 _LOG_CHARS = 4000
@@ -41,19 +44,28 @@ class Speed:
 
 
 def answers(
-    job: Job, data: Dataset, *, workers: int | None = None, speed: Speed | None = None
+    job: Job,
+    data: Dataset,
+    *,
+    workers: int | None = None,
+    speed: Speed | None = None,
+    session: Session | None = None,
 ) -> Iterator[Result]:
     """Run a job over a dataset; results come in the order of the samples.
 
-    TensorFlow has a process of its own already, so its models are fed from here.
+    TensorFlow has a process of its own already, so its models are fed from here. So is a ``session`` that is
+    given: the model as it runs elsewhere.
 
     Raises:
         ModelError: A runtime fails, crashes or hangs.
         DataError: A sample does not fit the model.
     """
     speed = speed or Speed()
+    if session is not None:
+        yield from _in_this_process(Answerer(job, session), data, speed, most=_LINK_SAMPLES)
+        return
     if "tensorflow" in job.runtimes:
-        yield from _in_this_process(job, data, speed)
+        yield from _in_this_process(Answerer(job), data, speed, most=_CALL_SAMPLES)
         return
     speed.workers = min(workers or _affordable_workers(job), data.count)
     feed = Feed(data, speed.workers)
@@ -76,13 +88,12 @@ def _available_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _in_this_process(job: Job, data: Dataset, speed: Speed) -> Iterator[Result]:
-    answer = Answerer(job)
+def _in_this_process(answer: Answerer, data: Dataset, speed: Speed, *, most: int) -> Iterator[Result]:
     speed.workers = 1
     speed.started_s = time.perf_counter()
     try:
         # Each call costs a round trip to the other process, so batches are as large as memory allows.
-        for raw in data.raw_batches(batch_size(data, limit_bytes=_CALL_BYTES, most=_CALL_SAMPLES)):
+        for raw in data.raw_batches(batch_size(data, limit_bytes=_CALL_BYTES, most=most)):
             yield answer(raw)
             speed.seconds = time.perf_counter() - speed.started_s
     finally:

@@ -21,6 +21,7 @@ Examples:
   edgekit debug float.tflite int8.tflite --data test.npz
   edgekit debug float.onnx int8.onnx --data test.npz --samples 100 --html debug.html
   edgekit debug int8.tflite --runtime-b litert_builtin --data test.npz
+  edgekit debug int8.tflite --device pi4 --data test.npz
 """
 _SHOWN_WORST = 5
 _SHOWN_DEFECTS = 5
@@ -47,6 +48,7 @@ _STYLES = {"defect": "red", "degrades": "yellow", "rounding": "", "identical": "
 )
 @click.option("--runtime-a", metavar="NAME", help="What executes A.  [default: its format's]")
 @click.option("--runtime-b", metavar="NAME", help="What executes B, or A a second time.")
+@click.option("--device", metavar="NAME|URL", help="Run B, or A a second time, on this device.")
 @click.option(
     "--preprocess", metavar="SPEC", help="Preprocessing contract of the samples; none ignores the lineage's."
 )
@@ -63,25 +65,35 @@ def command(
     html: Path | None,
     overwrite: bool,
     dry_run: bool,
+    device: str | None,
     **options: Any,
 ) -> Outcome:
     """Find the first tensor in which B differs from A.
 
-    Float against quantized, or one model in two runtimes: every operator of B is compared with what A's makes of
-    the same inputs, which tells rounding from a defect. A defect ends with exit code 1.
+    Float against quantized, or one model in two runtimes or on two machines: every operator of B is compared with
+    what A's makes of the same inputs, which tells rounding from a defect. A defect ends with exit code 1.
     """
+    from edgekit import inventory
     from edgekit.files import check_output
     from edgekit.verbs.debug import debug, planned
+    from edgekit.workflows.debug_on_device import debug_on_device
 
     if html is not None:
         check_output(html, overwrite=overwrite)
+    where = None if device is None else inventory.resolve(device)
     if dry_run:
+        if where is not None:
+            options = {**options, "runtime_b": None, "open_b": lambda _artifact: None}
         plan, findings = planned(a, b, data, **options)
         count = "the" if plan["tensors"] is None else plan["tensors"]
         step = f"compare {count} tensors of {{b}} in {{runtime_b}} with {{a}} in {{runtime_a}} on {{samples}} samples"
         return Outcome({"dry_run": True, **plan}, view=[f"would {step.format(**plan)}"], findings=findings)
     with progress(f"comparing {a.name} with {(b or a).name}") as advance:
-        found = debug(a, b, data, progress=advance, **options)
+        if where is None:
+            found = debug(a, b, data, progress=advance, **options)
+        else:
+            runtime = options.pop("runtime_b")
+            found = debug_on_device(a, b, data, where, runtime=runtime, progress=advance, **options)
     result, written = found.describe(), []
     if html is not None:
         found.write_page(html)

@@ -1,18 +1,15 @@
-"""How fast a model is on this machine, and how far the number can be trusted."""
+"""How fast a model is, here or on a device, and how far the number can be trusted."""
 
 import contextlib
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import edgekit
 from edgekit.artifact import Artifact
+from edgekit.bench import Bench, HostBench
 from edgekit.data import open_dataset
 from edgekit.errors import ModelError, UsageError
 from edgekit.findings import Finding, Level
@@ -31,10 +28,14 @@ from edgekit.measurement import (
     throughput_per_s,
 )
 from edgekit.noise import BUSY_PCT, judge
-from edgekit.worker_process import WorkerProcess
+from edgekit.raw_tensors import RawSets, RawTensors
+from edgekit.sustained import Sustained, first_against_last
 
 _WINDOW_S = 0.3
-_SAMPLES = 64
+# From here on it is no longer the noise of the machine.
+_SLOWER = 1.05
+# More distinct inputs than this tell nothing new about speed.
+_SETS = 64
 _CODES = {
     Verdict.NOISY: "EK501",
     Verdict.THROTTLED: "EK502",
@@ -53,6 +54,14 @@ class ModelBenchmark:
     latency: Measurement
     noise: NoiseVerdict
     steady: bool
+    device: str = "local"
+
+    @property
+    def sustained(self) -> Sustained | None:
+        """The first minute against the last, of a run under load."""
+        if self.options.sustained_s is None:
+            return None
+        return first_against_last(self.latency, self.options.seed)
 
     def describe(self) -> dict[str, Any]:
         """The fields of cli.md for one model, without conditions."""
@@ -60,7 +69,7 @@ class ModelBenchmark:
         return {
             "model": str(self.subject.artifact.path),
             "sha256": self.subject.artifact.sha256,
-            "device": "local",
+            "device": self.device,
             "runtime": self.subject.runtime,
             "runtime_version": opened["runtime_version"],
             "delegate": opened["delegate"],
@@ -75,6 +84,7 @@ class ModelBenchmark:
             "peak_memory_bytes": opened["peak_memory_bytes"],
             "peak_memory_method": opened["peak_memory_method"],
             "placement": opened["placement"],
+            "sustained": None if self.sustained is None else self.sustained.describe(),
             "noise": self.noise.describe(),
         }
 
@@ -109,6 +119,12 @@ class Benchmark:
     after: Conditions
     disturbance: Disturbance
     findings: tuple[Finding, ...]
+    device: str = "local"
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the machine said that it slowed down meanwhile."""
+        return bool(throttled(self.before, self.after))
 
     @property
     def stable(self) -> bool:
@@ -127,7 +143,7 @@ class Benchmark:
         if len(self.models) == 1:
             return {**self.models[0].describe(), "conditions": conditions}
         return {
-            "device": "local",
+            "device": self.device,
             "models": [model.describe() for model in self.models],
             "ratios": [entry.describe() for entry in self.ratios],
             "conditions": conditions,
@@ -140,7 +156,7 @@ class Benchmark:
             ({key: v for key, v in m.describe().items() if key != "latency_ms"}, m.latency)
             for m in self.models
         ]
-        return Record("local", tuple(facts), self.before, self.after, edgekit.__version__, seed)
+        return Record(self.device, tuple(facts), self.before, self.after, edgekit.__version__, seed)
 
 
 def subjects(models: Sequence[Path], options: BenchmarkOptions) -> tuple[Subject, ...]:
@@ -157,13 +173,15 @@ def benchmark(
     models: Sequence[Path],
     options: BenchmarkOptions | None = None,
     *,
+    bench: Bench | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:
-    """Measure models on this machine; with several, their ratios to the first.
+    """Measure models; with several, their ratios to the first.
 
     Args:
         models: One or more ``.tflite`` or ``.onnx`` files.
         options: What to measure.
+        bench: The machine to measure on, which is left when all is done; None is this one.
         progress: Told the rounds that are done and their number, only while nothing is being measured.
 
     Raises:
@@ -174,37 +192,43 @@ def benchmark(
         DeviceError: A measuring process broke off.
     """
     options = options or BenchmarkOptions()
-    chosen = subjects(models, options)
+    opened = [open_artifact(Path(path)) for path in models]
+    runtimes: list[str | None] = [options.runtime] * len(opened)
+    if bench is None:
+        bench, runtimes = HostBench(), [_subject(artifact, options).runtime for artifact in opened]
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-")))
-        probe = stack.enter_context(WorkerProcess("this machine"))
-        before = _conditions(probe, [])
+        stack.enter_context(bench)
+        chosen = [bench.subject(*pair) for pair in zip(opened, runtimes, strict=True)]
+        before = bench.conditions([], _WINDOW_S)
         runners = []
-        for number, subject in enumerate(chosen):
-            process = stack.enter_context(WorkerProcess(subject.artifact.path.name))
-            data = _write_data(subject, options, folder / f"{number}.npz")
-            runners.append(Runner(subject, options, process, data))
-        start = _conditions(probe, [runner.process.pid for runner in runners], window_s=0.0)
+        for subject in chosen:
+            process = stack.enter_context(bench.worker(subject))
+            runners.append(Runner(subject, options, process, feeds_of(subject, options)))
+        workers = [runner.process for runner in runners]
+        start = bench.conditions(workers, 0.0)
         measure(runners, options, progress or (lambda _done, _total: None))
-        after = _conditions(probe, [runner.process.pid for runner in runners])
-        for process in [*(runner.process for runner in runners), probe]:
+        after = bench.conditions(workers, _WINDOW_S)
+        for process in workers:
             process.close()
     disturbance = Disturbance.between(start, after)
-    measured = tuple(_result(runner, options, before, after, disturbance) for runner in runners)
+    measured = tuple(_result(runner, options, (before, after, disturbance), bench.name) for runner in runners)
     found = (*_machine_findings(before), *(finding for m in measured for finding in _model_findings(m)))
-    return Benchmark(measured, _ratios(measured, options.seed), before, after, disturbance, found)
+    return Benchmark(measured, _ratios(measured, options.seed), before, after, disturbance, found, bench.name)
 
 
 def _result(
-    runner: Runner, options: BenchmarkOptions, before: Conditions, after: Conditions, disturbance: Disturbance
+    runner: Runner,
+    options: BenchmarkOptions,
+    around: tuple[Conditions, Conditions, Disturbance],
+    device: str,
 ) -> ModelBenchmark:
     latency = runner.latency()
-    noise = judge(latency, before, after, disturbance)
-    return ModelBenchmark(runner.subject, options, runner.opened, latency, noise, runner.steady)
+    noise = judge(latency, *around)
+    return ModelBenchmark(runner.subject, options, runner.opened, latency, noise, runner.steady, device)
 
 
 def _subject(artifact: Artifact, options: BenchmarkOptions) -> Subject:
-    fitting = [name for name, accepted in RUNTIMES.items() if accepted is artifact.format]
+    fitting = [n for n, accepted in RUNTIMES.items() if accepted is artifact.format and n != "native"]
     if not fitting:
         raise ModelError(
             "EK520",
@@ -225,19 +249,16 @@ def _subject(artifact: Artifact, options: BenchmarkOptions) -> Subject:
     return Subject(artifact, runtime)
 
 
-def _write_data(subject: Subject, options: BenchmarkOptions, path: Path) -> Path | None:
-    """The first samples of the user's data as the worker reads them, None for random inputs."""
+def feeds_of(subject: Subject, options: BenchmarkOptions) -> RawSets | None:
+    """The first samples of the user's data as the worker takes them, None for random inputs."""
     if options.data is None:
         return None
     dataset = open_dataset(options.data).bind(subject.artifact.inputs)
-    batch = dataset.take(range(min(dataset.count, _SAMPLES)))
-    np.savez(path, allow_pickle=False, **batch.inputs)
-    return path
-
-
-def _conditions(probe: WorkerProcess, own_pids: list[int], window_s: float = _WINDOW_S) -> Conditions:
-    reply = probe.ask("conditions", deadline_s=30.0, own_pids=[os.getpid(), *own_pids], window_s=window_s)
-    return Conditions.from_document(reply)
+    raw = RawTensors(subject.artifact)
+    # Whole sets only: a filled up one would repeat its last sample.
+    count = min(dataset.count, _SETS * raw.batch)
+    batch = dataset.take(range(max(1, count // raw.batch) * raw.batch if count >= raw.batch else count))
+    return raw.sets(batch.inputs)
 
 
 def _ratios(measured: Sequence[ModelBenchmark], seed: int) -> tuple[Ratio, ...]:
@@ -261,10 +282,10 @@ def _machine_findings(before: Conditions) -> Iterator[Finding]:
         )
     readable = {"governor": "governor", "temperature_c": "temperature", "frequency_mhz": "frequency"}
     cannot = {readable[field] for field in before.unreadable if field in readable}
-    if before.throttle_events is None and before.throttle_flags is None:
+    if (before.throttle_events, before.throttle_flags, before.thermal_status) == (None, None, None):
         cannot.add("throttling")
     if cannot:
-        yield Finding("EK506", f"This machine does not show its {', '.join(sorted(cannot))}.", "", Level.NOTE)
+        yield Finding("EK506", f"The machine does not show its {', '.join(sorted(cannot))}.", "", Level.NOTE)
 
 
 def _model_findings(measured: ModelBenchmark) -> Iterator[Finding]:
@@ -294,6 +315,14 @@ def _model_findings(measured: ModelBenchmark) -> Iterator[Finding]:
             shape = "x".join(str(size) for size in tensor["used_shape"])
             text = f"{name}: the input {tensor['name']} has free dimensions; it was measured at {shape}."
             yield Finding("EK509", text, "Give samples of the real size with --data.")
+    kept = measured.sustained
+    if kept is not None and kept.ci95 is not None and kept.ci95[0] > _SLOWER:
+        yield Finding(
+            "EK514",
+            f"{name}: under load it became {100 * (kept.ratio - 1):.0f}% slower: {kept.first_ms:.3g} ms in the first "
+            f"{kept.window_s:.0f} s, {kept.last_ms:.3g} ms in the last.",
+            "Count on the latency of the last minute, or cool the device better.",
+        )
     yield from _placement_findings(measured, name)
     if opened["peak_memory_bytes"] is None or "reset" not in opened["peak_memory_method"]:
         yield Finding(
@@ -302,21 +331,23 @@ def _model_findings(measured: ModelBenchmark) -> Iterator[Finding]:
 
 
 def _placement_findings(measured: ModelBenchmark, name: str) -> Iterator[Finding]:
-    placement, asked = measured.opened["placement"], measured.options.xnnpack
+    placement, options = measured.opened["placement"], measured.options
     if placement is None:
         text = f"{name}: {measured.subject.runtime} does not tell which operators run in fast kernels."
         yield Finding("EK510", text, "", Level.NOTE)
         return
     slow = Counter(op["op"] for op in placement["ops"] if not op["accelerated"])
-    if not asked or not slow:
+    if not slow or not (options.xnnpack or options.delegate):
         return
     listed = ", ".join(f"{count} {op}" for op, count in slow.most_common(5))
+    who = "XNNPACK" if options.delegate is None else Path(options.delegate.library).name
+    level = Level.NOTE if options.delegate is None else Level.WARNING
     if measured.opened["delegate"] == "none":
         yield Finding(
             "EK511",
-            f"{name}: XNNPACK took no operator: {listed}.",
+            f"{name}: {who} took no operator: {listed}.",
             "See edgekit inspect --ops for their types.",
         )
     else:
         share = f"{placement['accelerated_pct']:g}% of the operators"
-        yield Finding("EK512", f"{name}: XNNPACK took {share}; outside: {listed}.", "", Level.NOTE)
+        yield Finding("EK512", f"{name}: {who} took {share}; outside: {listed}.", "", level)

@@ -20,7 +20,7 @@ from edgekit.formats import open_artifact
 from edgekit.metric_choice import choose_metric
 from edgekit.metrics import Context, Drop, Metric, Rows
 from edgekit.predictions import PredictionsFile
-from edgekit.runtimes import check_runtime
+from edgekit.runtimes import Session, check_runtime
 from edgekit.sample_digests import SampleDigests
 from edgekit.statistics import Interval
 from edgekit.tensor import Array
@@ -72,6 +72,15 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a model runs, if not here: the device's name, its runtime's, and the model as it runs there."""
+
+    device: str
+    runtime: str
+    session: Session
+
+
+@dataclass(frozen=True)
 class PairedDrop:
     """How much worse the second of two models is on the same samples; negative where it is better.
 
@@ -98,6 +107,7 @@ def evaluate(
     preprocess: str | None = None,
     save_predictions: Path | None = None,
     keep_digests: bool = False,
+    place: Place | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure a model on labelled samples, or against a reference model.
@@ -113,6 +123,7 @@ def evaluate(
         preprocess: A preprocessing contract; "none" ignores the one of the model's lineage.
         save_predictions: An .npz file to write, with one row per sample.
         keep_digests: Say which samples were used, to pair them with those of another run.
+        place: Where the model runs, if not here.
         progress: Called with the numbers of samples done and of all.
 
     Raises:
@@ -132,7 +143,12 @@ def evaluate(
     )
     job = replace(job, keep_outputs=save_predictions is not None, keep_digests=keep_digests)
     rows, digests, speed = _run(
-        job, dataset, workers=workers, save_predictions=save_predictions, progress=progress
+        job,
+        dataset,
+        workers=workers,
+        session=None if place is None else place.session,
+        save_predictions=save_predictions,
+        progress=progress,
     )
     outputs = tuple(spec.name for spec in job.model.outputs)
     summary = _metric(job.metric).summarize(rows, Context(_class_names(dataset, job.model), outputs))
@@ -147,10 +163,11 @@ def evaluate(
         confusion=summary.confusion,
         samples_per_second=len(rows) / max(speed.seconds, 1e-9),
         seconds=time.perf_counter() - began,
-        runtime=job.runtimes[0],
+        runtime=job.runtimes[0] if place is None else place.runtime,
         workers=speed.workers,
         rows=rows,
         digests=digests,
+        device="local" if place is None else place.device,
         findings=(*findings, *summary.findings),
     )
 
@@ -264,13 +281,14 @@ def _run(
     dataset: Dataset,
     *,
     workers: int | None,
+    session: Session | None,
     save_predictions: Path | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Rows, SampleDigests | None, Speed]:
     speed, done = Speed(), 0
     parts: list[Result] = []
     with PredictionsFile(save_predictions) as predictions:
-        for result in answering.answers(job, dataset, workers=workers, speed=speed):
+        for result in answering.answers(job, dataset, workers=workers, speed=speed, session=session):
             predictions.add(result)
             # Outputs and labels may be large: what is not asked for is let go.
             kept = replace(result, outputs=None)

@@ -32,6 +32,17 @@ def document(capsys, tmp_path, monkeypatch):
     return ask
 
 
+def test_a_device_that_fails_has_its_error_in_its_place(document):
+    where = ("--device", "local", "--device", "null")
+    measured = document("benchmark", _MODEL, "--runs", "20", *where, exit_code=5)
+    evaluated = document("evaluate", _MODEL, "--data", _TEST, "--samples", "20", *where, exit_code=5)
+    for answer in (measured, evaluated):
+        first, second = answer["result"]["devices"]
+        assert (first["device"], second["device"]) == ("local", "null")
+        assert second["error"]["code"] == "EK804"
+        assert answer["status"] == "failed"
+
+
 def test_every_command_has_a_schema():
     files = {file.stem for file in (Path(edgekit.__file__).parent / "schemas").glob("*.json")}
     assert files == {*names("cli"), "document"}
@@ -60,6 +71,9 @@ def test_every_schema_is_one(name):
         ("benchmark", _MODEL, "--runs", "20", "--warmup", "5"),
         ("benchmark", _MODEL, _MODEL, "--runs", "40", "--warmup", "5"),
         ("benchmark", _MODEL, "--dry-run"),
+        ("benchmark", _MODEL, "--runs", "20", "--device", "local"),
+        ("benchmark", _MODEL, "--sustained", "20", "--device", "local"),
+        ("evaluate", _MODEL, "--data", _TEST, "--samples", "50", "--device", "local"),
         ("quantize", _MODEL, "-o", "a.tflite", "-r", "dynamic"),
         ("quantize", _MODEL, "-o", "a.tflite", "--calibration", _CALIBRATION, "--evaluate", _TEST),
         ("quantize", _MODEL, "-o", "a.tflite", "--calibration", _CALIBRATION, "--dry-run"),

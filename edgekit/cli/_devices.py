@@ -1,0 +1,108 @@
+"""What the commands that run models on devices have in common: their options, and durations like 10m."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edgekit.device import Device
+    from edgekit.findings import Finding
+    from edgekit.interleaved import Delegate
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.4
+    """Seconds, from ``90``, ``90s``, ``10m`` or ``1h``."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        found = _DURATION.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is no duration; use for example 90s, 10m or 1h.", param, ctx)
+        return float(found.group(1)) * _SECONDS[found.group(2) or "s"]
+
+
+class Processors(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.4
+    """Numbers of processors: ``2,3`` or ``0-3``."""
+
+    name = "CPUS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        numbers: set[int] = set()
+        for part in str(value).split(","):
+            found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
+            if found is None:
+                self.fail(f"{value!r} names no processors; use for example 2,3 or 0-3.", param, ctx)
+            numbers.update(range(int(found.group(1)), int(found.group(2) or found.group(1)) + 1))
+        return tuple(sorted(numbers))
+
+
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--device``, which may be given several times, and ``--delegate``."""
+    command = click.option(
+        "--delegate",
+        metavar="cpu|LIBRARY[,KEY=VALUE...]",
+        help="A TFLite delegate of the machine that runs the model; built-in kernels run the rest.  [default: cpu]",
+    )(command)
+    return click.option(
+        "--device",
+        "devices",
+        multiple=True,
+        metavar="NAME|URL",
+        help="Run it on this device; several are used side by side.  [default: this machine]",
+    )(command)
+
+
+def chosen_devices(texts: Sequence[str]) -> "tuple[Device, ...]":
+    """The devices of ``--device``.
+
+    Raises:
+        UsageError: One is neither in the inventory nor a URL.
+    """
+    from edgekit.inventory import resolve
+
+    return tuple(resolve(text) for text in dict.fromkeys(texts))
+
+
+def chosen_delegate(text: str | None) -> "Delegate | None":
+    """The delegate of ``--delegate``, None for the CPU.
+
+    Raises:
+        UsageError: It names none.
+    """
+    from edgekit.errors import UsageError
+    from edgekit.interleaved import Delegate
+
+    if text is None or text == "cpu":
+        return None
+    if text in {"gpu", "npu"}:
+        raise UsageError(
+            "EK523",
+            f"--delegate {text} names no library, and no runtime brings one along.",
+            "Give the delegate's library on the device: --delegate /usr/lib/libvx_delegate.so[,KEY=VALUE...]",
+        )
+    return Delegate.parse(text)
+
+
+def findings_of(devices: "Mapping[str, Sequence[Finding]]") -> "list[Finding]":
+    """The findings of several devices: what is the same on all of them once, the rest with the device named."""
+    told: list[Finding] = []
+    for device, findings in devices.items():
+        for finding in findings:
+            if device in finding.message or all(finding in others for others in devices.values()):
+                told.append(finding)
+            else:
+                told.append(replace(finding, message=f"{device}: {finding.message}"))
+    return list(dict.fromkeys(told))

@@ -1,0 +1,215 @@
+"""The health check of a deployment: does the device compute what this computer computes from the same file?"""
+
+import contextlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from edgekit.artifact import Artifact, TensorSpec
+from edgekit.contract import under_contract
+from edgekit.data import open_dataset
+from edgekit.device_runtime import InstalledRuntime
+from edgekit.device_session import DeviceSession
+from edgekit.errors import DeviceError, ModelError, UsageError
+from edgekit.findings import Finding
+from edgekit.runtimes import open_session
+from edgekit.shell import Shell
+from edgekit.tensor import Array, difference
+
+_SAMPLES = 8
+# Kernels of different processors round differently: one or two steps of a quantized output are no defect.
+_MOST_STEPS = 2.0
+# Quantized layers inside a model whose outputs are real numbers leave 30 dB and more; a wrong kernel below 10.
+_LEAST_SNR_DB = 20.0
+_NEARLY_EQUAL = 1e-6
+_INTEGERS = ("int", "uint", "bool")
+
+
+@dataclass(frozen=True)
+class Health:
+    """What the check found; ``ok`` is None where there was none. ``detail`` is one sentence.
+
+    ``steps`` is the largest difference of a quantized output in steps of its scale, ``snr_db`` the lowest
+    signal-to-noise ratio of an output of real numbers; None where the model has no such output.
+    """
+
+    ok: bool | None
+    detail: str
+    samples: int = 0
+    data: str | None = None
+    steps: float | None = None
+    snr_db: float | None = None
+    runtime: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """The check as it stands in JSON documents."""
+        return {
+            "ok": self.ok,
+            "detail": self.detail,
+            "samples": self.samples,
+            "data": self.data,
+            "steps": self.steps,
+            "snr_db": self.snr_db,
+            "runtime": self.runtime,
+        }
+
+
+NOT_CHECKED = Health(None, "The release was not tried.")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Samples to try a model with: inputs (n, 32, 32, 3) by the artifact's names, and where they are from."""
+
+    inputs: Mapping[str, Array]
+    data: str | None = None
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self.inputs.values())))
+
+
+def trial_of(
+    artifact: Artifact, data: str | None, *, preprocess: str | None = None, seed: int = 0
+) -> tuple[Trial, tuple[Finding, ...]]:
+    """Samples for a health check: some of the user's, evenly spread, else random ones.
+
+    Raises:
+        DataError: The samples do not fit the model.
+        UsageError: The model takes inputs of which edgekit cannot make up any.
+    """
+    if data is None:
+        generator = np.random.default_rng(seed)
+        return Trial({spec.name: _random(spec, generator) for spec in artifact.inputs}), ()
+    dataset = open_dataset(data, preprocess=None if preprocess == "none" else preprocess)
+    dataset, findings = under_contract(dataset, artifact, preprocess)
+    dataset = dataset.spread(min(_SAMPLES, dataset.count)).bind(artifact.inputs)
+    batch = next(iter(dataset.batches(_SAMPLES)))
+    return Trial(batch.inputs, data), findings
+
+
+def check_health(
+    shell: Shell, artifact: Artifact, path: str, trial: Trial, runtime: InstalledRuntime
+) -> Health:
+    """Run a model on this computer and on a device, and compare.
+
+    Args:
+        shell: The device.
+        artifact: The model on this computer.
+        path: The same file on the device.
+        trial: The samples.
+        runtime: What executes it on the device.
+
+    Raises:
+        DeviceError: The link is lost.
+        DependencyError: The runtime on the device does not work.
+        ModelError: This computer cannot run the model.
+    """
+    with contextlib.closing(open_session(artifact)) as here:
+        expected = here.run(trial.inputs)
+    try:
+        with DeviceSession(shell, artifact, runtime=runtime.name, path=path) as session:
+            found = session.run(trial.inputs)
+            session.close()
+    except ModelError as error:
+        health = Health(False, f"The device cannot run it: {error.message}", trial.count, trial.data)
+    else:
+        health = _compared(artifact, expected, found, trial)
+    return replace(health, runtime=runtime.name)
+
+
+def failed(shell: Shell, digest: str, health: Health, serves: str | None) -> DeviceError:
+    """The error for a release that is not put into service."""
+    now = f"{serves[:12]} stays in service" if serves else "nothing is in service"
+    return DeviceError(
+        "EK845",
+        f"The release {digest[:12]} failed its health check on {shell.device.name}; {now}. {health.detail}",
+        f"The first tensor that differs: edgekit debug MODEL --data DATA --device {shell.device.name}",
+    )
+
+
+def _compared(
+    artifact: Artifact, expected: Mapping[str, Array], found: Mapping[str, Array], trial: Trial
+) -> Health:
+    steps: list[float] = []
+    snrs: list[float] = []
+    wrong: list[str] = []
+    for spec in artifact.outputs:
+        here, there = expected[spec.name], found.get(spec.name)
+        if there is None or here.shape != there.shape:
+            shape = "missing" if there is None else f"of shape {list(there.shape)}"
+            wrong.append(f"output {spec.name!r} is {shape} there and of shape {list(here.shape)} here")
+        elif spec.quantization is not None and not spec.quantization.per_channel:
+            steps.append(_most_steps(here, there, spec.quantization.scales[0]))
+            if steps[-1] > _MOST_STEPS + 0.01:
+                wrong.append(
+                    f"output {spec.name!r} differs by {steps[-1]:.0f} steps, and {_MOST_STEPS:.0f} may be"
+                )
+        elif spec.dtype.startswith(_INTEGERS):
+            if not np.array_equal(here, there):
+                wrong.append(f"output {spec.name!r} has other integers")
+        else:
+            snrs.append(_snr_db(here, there))
+            if snrs[-1] < _LEAST_SNR_DB:
+                wrong.append(
+                    f"output {spec.name!r} has {snrs[-1]:.1f} dB SNR, and {_LEAST_SNR_DB:.0f} are needed"
+                )
+    what = f"{trial.count} {'random ' if trial.data is None else ''}samples"
+    detail = (
+        f"On {what}, {'; '.join(wrong)}."
+        if wrong
+        else f"{what} gave the same there as here{_bounds(steps, snrs)}."
+    )
+    return Health(
+        not wrong, detail, trial.count, trial.data, max(steps, default=None), min(snrs, default=None)
+    )
+
+
+def _bounds(steps: list[float], snrs: list[float]) -> str:
+    """How much the same: ``, within 1 step``."""
+    parts = [f"within {max(steps):.0f} quantization steps"] if steps else []
+    if snrs:
+        parts.append("exactly" if math.isinf(min(snrs)) else f"at {min(snrs):.0f} dB SNR")
+    return f", {' and '.join(parts)}" if parts else ""
+
+
+def _most_steps(here: Array, there: Array, scale: float) -> float:
+    if not np.isfinite(there).all():
+        return math.inf
+    return float(np.max(np.abs(here.astype(np.float64) - there), initial=0.0) / (scale or 1.0))
+
+
+def _snr_db(here: Array, there: Array) -> float:
+    """The SNR; infinite where both are nearly zero, and where both are NaN or infinite at the same places."""
+    finite = np.isfinite(here)
+    if not np.array_equal(here[~finite], there[~finite], equal_nan=True):
+        return -math.inf
+    found = difference(here[finite], there[finite])
+    return math.inf if found.max_abs < _NEARLY_EQUAL else found.snr_db
+
+
+def _random(spec: TensorSpec, generator: np.random.Generator) -> Array:
+    """Made-up samples of an input: (8, 32, 32, 3). Free sizes are 1."""
+    shape = (_SAMPLES, *(side or 1 for side in spec.shape[1:]))
+    if spec.quantization is not None:
+        limits, scale, zero_point = (
+            np.iinfo(spec.dtype),
+            spec.quantization.scales[0],
+            spec.quantization.zero_points[0],
+        )
+        low, high = scale * (limits.min - zero_point), scale * (limits.max - zero_point)
+        return generator.uniform(low, high, shape).astype(np.float32)
+    if spec.dtype.startswith("float"):
+        return generator.standard_normal(shape).astype(np.float32)
+    if spec.dtype.startswith(_INTEGERS):
+        # Small ones: they may be places in a table.
+        return generator.integers(0, 2, shape).astype(spec.dtype)
+    raise UsageError(
+        "EK853",
+        f"The input {spec.name!r} takes {spec.dtype}, of which edgekit cannot make up samples.",
+        "Add --health-check DATA, or --no-health-check.",
+    )

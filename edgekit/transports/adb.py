@@ -1,0 +1,103 @@
+"""An Android device behind the real ``adb`` client, which keeps the connection in its own server."""
+
+import shlex
+import subprocess
+from collections.abc import Sequence
+
+from edgekit.channel import Channel, ProcessChannel
+from edgekit.device import Device
+from edgekit.errors import DependencyError, DeviceError
+from edgekit.transports import Limits
+
+# adb says these of a device that it knows and cannot use.
+_REASONS = {
+    "unauthorized": (
+        "EK813",
+        "has not authorized this computer",
+        "Unlock its screen and accept the computer's key; if no question appears: adb kill-server, then replug.",
+    ),
+    "offline": ("EK814", "is offline", "Replug it, or: adb disconnect {serial}; adb connect {serial}"),
+    "no permissions": (
+        "EK813",
+        "may not be opened by this user",
+        "See `adb devices`: it names the missing udev rule.",
+    ),
+}
+
+# The one place where every shell user may both write and execute.
+FOLDER = "/data/local/tmp/edgekit"
+
+
+class AdbTransport:
+    """One device of the adb server. Nothing is held open between commands."""
+
+    def __init__(self, serial: str) -> None:
+        self._serial = serial
+
+    def start(self, words: Sequence[str]) -> Channel:
+        """See ``Transport.start``: adb hands one string to the device's shell, so every word is quoted."""
+        # -T: without a terminal, bytes pass unchanged and standard error stays apart.
+        return _AdbChannel(["adb", "-s", self._serial, "shell", "-T", shlex.join(words)], detached=True)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _AdbChannel(ProcessChannel):
+    """A client of adb's server."""
+
+    def exit_status(self) -> int | None:
+        """None: the client ends with 0 where the link broke, and with 1 where there is none."""
+        return None
+
+
+def connect(device: Device, limits: Limits) -> AdbTransport:
+    """Ask adb whether it can use the device; one on the network is connected first.
+
+    Raises:
+        DeviceError: The device is unknown, offline or unauthorized, or adb does not answer.
+        DependencyError: There is no adb.
+    """
+    serial = device.address
+    state = _adb(["-s", serial, "get-state"], limits.connect_s, serial)
+    if state != "device" and ":" in serial:
+        # adb ends with status 0 whether or not it could connect, and keeps dead connections as offline.
+        if "not found" not in state:
+            _adb(["disconnect", serial], limits.connect_s, serial)
+        _adb(["connect", serial], limits.connect_s, serial)
+        state = _adb(["-s", serial, "get-state"], limits.connect_s, serial)
+    if state == "device":
+        return AdbTransport(serial)
+    for word, (code, what, hint) in _REASONS.items():
+        if word in state:
+            raise DeviceError(
+                code, f"The device {serial} {what}.", hint.format(serial=shlex.quote(serial)), detail=state
+            )
+    raise DeviceError(
+        "EK800",
+        f"adb does not see the device {serial}.",
+        "`adb devices` lists those it sees; on a phone, USB debugging must be on.",
+        detail=state,
+    )
+
+
+def _adb(arguments: list[str], deadline_s: float, serial: str) -> str:
+    """What adb said, whatever its exit status: that tells nothing."""
+    try:
+        done = subprocess.run(
+            ["adb", *arguments], capture_output=True, text=True, errors="replace", timeout=deadline_s, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise DependencyError(
+            "EK812",
+            "There is no adb on this computer.",
+            "Install Android's platform tools, for example: apt-get install adb",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(
+            "EK800",
+            f"adb did not answer within {deadline_s:g} s for the device {serial}.",
+            "Replug the device, or: adb kill-server",
+        ) from error
+    return (done.stdout.strip() or done.stderr.strip()).removeprefix("error: ")
