@@ -22,7 +22,6 @@ from edgekit.packing import Packed, check_deployable, packed
 from edgekit.shell import Shell
 
 _Progress = Callable[[int, int], None]
-# What a lost link leaves half-sent is of use to the next attempt.
 _LINK_CODES = {"EK800", "EK804", "EK805"}
 
 
@@ -159,13 +158,7 @@ class _Run:
         folder = device_releases.folder_of(shell, digest)
         if not is_whole:
             folder = device_releases.staging_of(shell, digest)
-            self.sent = device_releases.send(shell, digest, self._packed.sources, progress)
-            wrong = device_releases.wrong_files(shell, self._release, folder)
-            if wrong:
-                self._discard()
-                raise device_releases.damaged(
-                    shell, digest, f"{', '.join(wrong)} arrived with another digest"
-                )
+            self._send(folder, progress)
         health = self._try(trial, runtime, f"{folder}/{self._release.model}")
         self._look_again()
         entry = Entry(digest, now(), this_process().account)
@@ -181,6 +174,19 @@ class _Run:
         device_releases.tidy(self._shell, self._lock.name, remove=removed)
         self.present = device_releases.without(self.present, removed)
         return removed
+
+    def _send(self, folder: str, progress: _Progress | None) -> None:
+        """Send the release to a folder, and see that it arrived."""
+        digest = self._release.digest
+        try:
+            self.sent = device_releases.send(self._shell, digest, self._packed.sources, progress)
+            wrong = device_releases.wrong_files(self._shell, self._release, folder)
+            if wrong:
+                what = f"{', '.join(wrong)} arrived with another digest"
+                raise device_releases.damaged(self._shell, digest, what)
+        except EdgekitError as error:
+            self._discard_after(error)
+            raise
 
     def _is_whole(self) -> bool:
         """Whether the release lies on the device, as it should be."""
@@ -211,8 +217,7 @@ class _Run:
         try:
             health = check_health(self._shell, self._artifact, path, trial, runtime)
         except EdgekitError as error:
-            if error.code not in _LINK_CODES:
-                self._discard()
+            self._discard_after(error)
             raise
         if not health.ok:
             self._discard()
@@ -226,6 +231,11 @@ class _Run:
             if found.current != self.present.current:
                 raise device_releases.came_between(self._shell)
             self.present = found
+
+    def _discard_after(self, error: EdgekitError) -> None:
+        """Remove what was sent, unless the link was lost: then it is of use to the next deployment."""
+        if error.code not in _LINK_CODES:
+            self._discard()
 
     def _discard(self) -> None:
         """Remove what was sent; on a device that is not to be reached, the next deployment does it."""

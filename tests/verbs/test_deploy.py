@@ -10,7 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 import served_release
-from served_release import served
+from served_release import residue, served
 
 from edgekit import deployment_lock, device_releases, health_check
 from edgekit.cli import run
@@ -194,6 +194,20 @@ def test_a_runtime_that_fails_leaves_the_old_release(device, make_model, monkeyp
         deploy(make_model(padding=1), device)
     assert _served(device).parent.name == old.release
     assert _names(device) == [old.release]
+
+
+def test_a_disk_without_room_is_left_as_it_was(device, make_model, tmp_path, monkeypatch):
+    old = _put(make_model(), device)
+    df = tmp_path / "bin" / "df"
+    df.parent.mkdir()
+    df.write_text("#!/bin/sh\necho '/dev/root 8 8 0 100% /'\n", encoding="utf-8")
+    df.chmod(0o755)
+    monkeypatch.setenv("PATH", str(df.parent), prepend=":")
+    with pytest.raises(DeviceError) as caught:
+        _put(make_model(padding=1), device)
+    assert caught.value.code == "EK807"
+    assert _served(device).parent.name == old.release
+    assert residue(Path(device.folder)) == []
 
 
 def test_without_a_check_it_says_so(device, make_model):
