@@ -15,6 +15,7 @@ _SHOWN_BYTES = 4000
 _MOST_LINE_BYTES = 64 << 20
 _MOST_UNREAD_BYTES = 1 << 30
 _END_S = 5.0
+_SENTENCE_SIGNS = 300
 
 
 class Ended(Exception):  # noqa: N818 - no error by itself: what it means is known to who reads
@@ -211,6 +212,13 @@ class ProcessChannel(Channel):
                     os.killpg(self._process.pid, signal.SIGKILL)
             self._process.kill()
         self._process.wait()
+
+
+def last_words(text: str) -> str:
+    """The last line of what a program said, fit for a sentence: on one line, printable, not too long."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = "".join(sign if sign.isprintable() else " " for sign in lines[-1]) if lines else ""
+    return last[-_SENTENCE_SIGNS:].strip().rstrip(".")
 
 
 def _await(events: dict[int, int], until: float) -> set[int]:

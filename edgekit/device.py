@@ -11,6 +11,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Neither a host nor a serial number may look like an option of the program that is given it.
 _ADDRESS = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9._:%\[\]-]{0,254}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}")
+_SCHEME = re.compile(r"[a-z][a-z0-9_]*")
 _BARE = ("local", "null")
 
 
@@ -35,17 +36,17 @@ class Device:
             raise UsageError(
                 "EK810", f"{self.name!r} is no name of a device.", "Use letters, digits, dots and hyphens."
             )
-        if self.folder is not None and (
-            not self.folder.startswith("/") or "\0" in self.folder or "\n" in self.folder
-        ):
+        if self.folder is not None and not (self.folder.startswith("/") and self.folder.isprintable()):
             raise UsageError(
                 "EK810", f"The folder {self.folder!r} is no absolute path.", "For example /data/edgekit."
             )
-        if self.scheme not in {*_BARE, "ssh", "adb"} and not self.scheme.isidentifier():
-            raise _bad_url(self.url)
+        if self.url in _BARE:
+            return
         if self.scheme == "ssh":
             self._check_ssh()
-        elif self.scheme not in _BARE and not _ADDRESS.fullmatch(self.address):
+        elif (
+            self.scheme in _BARE or not _SCHEME.fullmatch(self.scheme) or not _ADDRESS.fullmatch(self.address)
+        ):
             raise _bad_url(self.url)
 
     @property
@@ -82,25 +83,21 @@ class Device:
         return {"name": self.name, "url": self.url, "folder": self.folder, "ssh_config": self.ssh_config}
 
     def _check_ssh(self) -> None:
-        try:
-            parts = urlsplit(self.url)
-            port = parts.port
-        except ValueError as error:
-            raise _bad_url(self.url) from error
-        if parts.password is not None:
+        if ":" in self.address.rpartition("@")[0]:
             raise UsageError(
                 "EK810",
                 "A device's URL holds no password: edgekit neither takes nor stores one.",
                 "Log in with a key: ssh-copy-id USER@HOST, then leave the password out.",
             )
-        user_fits = self.user is None or _USER.fullmatch(self.user)
-        if (
-            parts.path.strip("/")
-            or parts.query
-            or not user_fits
-            or not _ADDRESS.fullmatch(self.host)
-            or port == 0
-        ):
+        try:
+            parts = urlsplit(self.url)
+            port = parts.port
+        except ValueError as error:
+            raise _bad_url(self.url) from error
+        user, at, _place = self.address.rpartition("@")
+        user_fits = _USER.fullmatch(user) if at else True
+        more = parts.path.strip("/") or parts.query or parts.fragment
+        if more or not user_fits or not _ADDRESS.fullmatch(self.host) or port == 0:
             raise _bad_url(self.url)
 
 

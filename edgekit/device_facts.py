@@ -305,7 +305,7 @@ def _python(answers: Mapping[str, str]) -> tuple[DevicePython | None, str]:
         return None, "there is no python3"
     try:
         return device_python.parse(path, answer), ""
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None, f"{path} does not run: {_last_line(answer) or 'it says nothing'}"
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgekit import files
-from edgekit.channel import Ended
+from edgekit.channel import Ended, last_words
 from edgekit.errors import DeviceError
-from edgekit.shell import Shell, last_words
+from edgekit.shell import Shell
 
 _CHUNK_BYTES = 256 << 10
 _MARGIN_BYTES = 64 << 10

@@ -120,17 +120,20 @@ disk() {
     name place && printf '%s\n' "$place"
     name disk && df -Pk "$place" 2>/dev/null | tail -n 1
     # Only an attempt tells: permissions say nothing of read-only disks, nor of those where nothing may be run.
-    file="${place%/}/.$mark"
-    trap 'rm -f "$file"' EXIT HUP INT TERM
+    attempt="${place%/}/.$mark"
+    [ -e "$attempt" ] && return
+    # Only this one is ever removed, however the script ends; no other function knows its name.
+    trap 'rm -f "$attempt"' EXIT HUP INT TERM
     name write
-    if (set -C && umask 077 && printf '#!%s\nexit 42\n' "$shell" >"$file") 2>&1; then
+    if (set -C && umask 077 && printf '#!%s\nexit 42\n' "$shell" >"$attempt") 2>&1; then
         echo ok
         name execute
-        chmod 700 "$file" 2>&1
-        "$file" 2>&1
+        chmod 700 "$attempt" 2>&1
+        "$attempt" 2>&1
         [ $? -eq 42 ] && echo ok
     fi
-    rm -f "$file"
+    rm -f "$attempt"
+    trap - EXIT HUP INT TERM
 }
 
 pythons() {

@@ -1,6 +1,7 @@
 """What can run models on a device: runtimes that were set up there, each recorded as ``runtimes/NAME.json``."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -53,14 +54,8 @@ def installed(shell: Shell) -> dict[str, InstalledRuntime]:
     found = {}
     for line in shell.script(_LIST, folder_of(shell)).text.splitlines():
         try:
-            document = json.loads(line)
-            runtime = InstalledRuntime(
-                str(document["name"]),
-                str(document["version"]),
-                tuple(document["words"]),
-                document["environment"],
-            )
-        except (ValueError, KeyError, TypeError) as error:
+            runtime = _read(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DeviceError(
                 "EK815",
                 f"A record of a runtime on {shell.device.name} is damaged.",
@@ -78,4 +73,20 @@ def start_worker(shell: Shell, runtime: InstalledRuntime) -> RunningCommand:
         DeviceError: The link is lost.
     """
     assignments = [f"{name}={value}" for name, value in runtime.environment.items()]
-    return shell.start(["env", *assignments, *runtime.words])
+    # Not by env itself: a folder with = in its name would be one more assignment.
+    return shell.start(["env", *assignments, "sh", "-c", 'exec "$@"', "edgekit", *runtime.words])
+
+
+def _read(document: Any) -> InstalledRuntime:
+    """A record as it stands on the device, where anything may have happened to it.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: It is none.
+    """
+    name, version, words, environment = (document[key] for key in ("name", "version", "words", "environment"))
+    texts = [name, version, *words, *environment, *environment.values()]
+    if not isinstance(words, list) or not words or not all(isinstance(text, str) for text in texts):
+        raise ValueError
+    if not all(re.fullmatch(r"[A-Za-z_]\w*", variable) for variable in environment):
+        raise ValueError
+    return InstalledRuntime(name, version, tuple(words), environment)

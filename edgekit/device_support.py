@@ -78,7 +78,7 @@ def _with_python(name: str, facts: DeviceFacts) -> RuntimeSupport:
         return RuntimeSupport(name, None, possible=False, reason=reason)
     without = ""
     if name == "litert" and not facts.has_lse:
-        without = "without its WebGPU accelerator, which ends the process on processors without LSE"
+        without = "without its WebGPU accelerator, which needs a processor with LSE"
     return RuntimeSupport(name, version, possible=True, reason=without)
 
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from edgekit.catalog import load
-from edgekit.channel import Channel, Ended
+from edgekit.channel import Channel, Ended, last_words
 from edgekit.device import Device
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.transports import Limits, Transport, connect
@@ -39,7 +39,6 @@ _KILL_S = 10.0
 _STATUS_S = 3.0
 _SIGNALLED = 128
 _MOST_BYTES = 256 << 20
-_MOST_WORDS = 300
 _STATUS = re.compile(rb"(\d{1,3}) end\r?$")
 
 
@@ -128,10 +127,10 @@ class RunningCommand:
         if self._closed:
             return
         self._closed = True
-        # First the channel: a transport that is given up waits for those that hold unread output.
-        self.channel.close()
         if self.status is None:
-            self._shell.kill(self._nonce)
+            self._shell.abandon(self._nonce, self.channel)
+        else:
+            self.channel.close()
 
     def _note(self, status: bytes) -> None:
         """The exit status, if the whole of it came: of 137, a link that breaks may leave 1."""
@@ -224,10 +223,10 @@ class Shell:
         except Ended as error:
             raise self._not_started(nonce, channel) from error
         except TimeoutError as error:
-            self._abandon(nonce, channel)
+            self.abandon(nonce, channel)
             raise self.late(words[0], seconds) from error
         except BaseException:
-            self._abandon(nonce, channel)
+            self.abandon(nonce, channel)
             raise
 
     def run(
@@ -267,29 +266,16 @@ class Shell:
         """
         return self.run("sh", "-c", text, "edgekit", *arguments, deadline_s=deadline_s, check=check)
 
-    def kill(self, nonce: str) -> None:
+    def abandon(self, nonce: str, channel: Channel | None) -> None:
         """End a command of ours and all that it started, over a new connection where the old one is dead.
 
         A device that cannot be reached is left alone: its worker ends itself at its deadline.
         """
-        if self._killing:
-            return
-        self._killing = True
-        seconds = min(_KILL_S, self.limits.command_s)
         try:
-            with contextlib.suppress(EdgekitError):  # whatever it is, it must not hide why we are here
-                if self._transport is not None:
-                    try:
-                        self.script(_KILL, nonce, deadline_s=seconds, check=False)
-                        return
-                    except DeviceError:
-                        self._drop()
-                self._connect()
-                self.script(_KILL, nonce, deadline_s=seconds, check=False)
+            self._kill(nonce, channel)
         finally:
-            self._killing = False
-            if self._closed:
-                self._drop()
+            if channel is not None:
+                channel.close()
 
     def lost(self, detail: str = "") -> DeviceError:
         """The error for a link that broke."""
@@ -326,11 +312,28 @@ class Shell:
             transport, self._transport = self._transport, None
             transport.close()
 
-    def _abandon(self, nonce: str, channel: Channel | None) -> None:
-        """What was started may run there, though it did not say so."""
-        if channel is not None:
-            channel.close()
-        self.kill(nonce)
+    def _kill(self, nonce: str, channel: Channel | None) -> None:
+        if self._killing:
+            return
+        self._killing = True
+        seconds = min(_KILL_S, self.limits.command_s)
+        try:
+            with contextlib.suppress(EdgekitError):  # whatever it is, it must not hide why we are here
+                if self._transport is not None:
+                    try:
+                        self.script(_KILL, nonce, deadline_s=seconds, check=False)
+                        return
+                    except DeviceError:
+                        # First the channel: a transport that is given up waits for those that hold unread output.
+                        if channel is not None:
+                            channel.close()
+                        self._drop()
+                self._connect()
+                self.script(_KILL, nonce, deadline_s=seconds, check=False)
+        finally:
+            self._killing = False
+            if self._closed:
+                self._drop()
 
     def _not_started(self, nonce: str, channel: Channel | None) -> DeviceError:
         """The error for a command that ended before it began: the link broke, or the login shell will not."""
@@ -341,7 +344,7 @@ class Shell:
             channel.error_text() or channel.last_line.decode(errors="replace"),
         )
         if status is None or not (status or said):
-            self._abandon(nonce, channel)
+            self.abandon(nonce, channel)
             return self.lost(said)
         channel.close()
         return DeviceError(
@@ -350,13 +353,6 @@ class Shell:
             "Its login shell may be closed or allow one program only. Log in by hand and look.",
             detail=said,
         )
-
-
-def last_words(text: str) -> str:
-    """The last line of what a program said, fit for a sentence: on one line, printable, not too long."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = "".join(sign if sign.isprintable() else " " for sign in lines[-1]) if lines else ""
-    return last[-_MOST_WORDS:].strip().rstrip(".")
 
 
 def _announced(channel: Channel, mark: bytes, until: float) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from edgekit.channel import Ended, ProcessChannel
+from edgekit.channel import Ended, ProcessChannel, last_words
 from edgekit.errors import (
     DataError,
     DependencyError,
@@ -31,6 +31,8 @@ WORKER = Path(__file__).with_name("worker.py")
 # After its deadline the parent ends the worker; the worker ends itself a little later if the parent is gone.
 _GRACE_S = 5.0
 _MOST_BLOB_BYTES = 1 << 30
+# How a shell reports a program that it cannot run.
+_NOT_STARTED = (126, 127)
 
 _INSTALL = {
     "litert": "pip install ai-edge-litert==2.3.0",
@@ -221,6 +223,14 @@ class WorkerProcess:
                 f"{self._who} crashed with {signal.Signals(-status).name} on {self._subject} ({verb}).",
                 "The file may be corrupt, or the runtime too old for it; try another --runtime.",
                 detail=self._stream.error_text(),
+            )
+        if status in _NOT_STARTED and self._place != "here":
+            said = self._stream.error_text()
+            return DependencyError(
+                "EK533",
+                f"{self._who} does not start {self._place}: {last_words(said) or 'no such program'}.",
+                f"Set it up again: edgekit device setup --runtime {self._runtime}",
+                detail=said,
             )
         return self._broken(f"ended with exit status {status} before it answered {verb}")
 

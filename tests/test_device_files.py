@@ -138,6 +138,7 @@ def test_an_upload_over_a_link_that_is_cut_again_and_again(sshd, source):
     assert (sshd.home / "model").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.slow
 def test_an_upload_over_a_link_that_stalls_for_good(sshd, source):
     proxy = sshd.access.through_proxy()
     with Shell(device_of(sshd.access), replace(QUICK, login_s=1.5, patience_s=1)) as shell:

@@ -11,7 +11,7 @@ from faulty_links import QUICK, device_of, failing
 
 from edgekit.channel import Ended
 from edgekit.device import Device
-from edgekit.shell import Shell, last_words
+from edgekit.shell import Shell
 from edgekit.transports import Limits
 
 
@@ -216,17 +216,3 @@ def test_a_device_that_answers_nothing_has_done_nothing():
             shell.run("true")
         with failing("EK804", within_s=5):
             shell.run("cat", stdin=b"x", check=False)
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        ("", ""),
-        ("\n \n", ""),
-        ("one\ntwo.\n\n", "two"),
-        ("tab\there \x1b[1m", "tab here  [1m"),
-        ("x" * 1000, "x" * 300),
-    ],
-)
-def test_last_words_fit_into_a_sentence(said, expected):
-    assert last_words(said) == expected

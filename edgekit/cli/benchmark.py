@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._devices import Duration, Processors, chosen_delegate, chosen_devices, device_options
+from edgekit.cli._devices import (
+    Duration,
+    Processors,
+    chosen_delegate,
+    chosen_devices,
+    device_options,
+    findings_of,
+)
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line, progress
 from edgekit.errors import UsageError
@@ -167,7 +174,7 @@ def _outcome(
 
     results = [one.benchmark for one in found if one.benchmark is not None]
     failures = [one for one in found if one.benchmark is None]
-    findings = [finding for result in results for finding in result.findings]
+    findings = findings_of({result.device: result.findings for result in results})
     throttled = [result.device for result in results if result.throttled and result.device != "local"]
     for device in throttled:
         text = f"{device} throttled while it was measured: the numbers are not those of a cool device."
@@ -188,7 +195,7 @@ def _outcome(
     documents = [one.describe() for one in found]
     return Outcome(
         documents[0] if len(documents) == 1 else {"devices": documents},
-        view=[part for one in found for part in (*_view(one.benchmark), *_tool_view(one))],
+        view=[*_view(results, failures), *(line for one in found for line in _tool_view(one))],
         findings=findings,
         status=status,
         exit_code=code,
@@ -240,28 +247,39 @@ def _tool_view(found: "DeviceBenchmark") -> list[str]:
     ]
 
 
-def _view(result: "Benchmark | None") -> "list[RenderableType]":
-    if result is None:
-        return []
+def _view(
+    results: "Sequence[Benchmark]", failures: "Sequence[DeviceBenchmark]" = ()
+) -> "list[RenderableType]":
+    """One table for all devices, then what each model did on each."""
     from rich.table import Table
 
+    several = len(results) + len(failures) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
+    if several:
+        table.add_column("device")
     for number, heading in enumerate(
         ("model", "kB", "load ms", "first", "median", "95% interval", "p90", "p99", "peak MB")
     ):
         table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
-    for model in result.models:
-        table.add_row(*_row(model))
     parts: list[RenderableType] = [table, ""]
+    for result in results:
+        for model in result.models:
+            table.add_row(*([result.device] if several else []), *_row(model))
+        parts.extend(_details(result))
+    for failure in failures:
+        table.add_row(failure.device.name, "failed")
+    return parts
+
+
+def _details(result: "Benchmark") -> "Iterator[str]":
     for model in result.models:
         facts = f"{len(model.latency.values)} runs, {_where(model)}, {model.noise.verdict}"
-        parts.append(f"{histogram(model.latency)}  {model.subject.artifact.path.name}: {facts}")
-        parts.extend(_course(model))
+        yield f"{histogram(model.latency)}  {model.subject.artifact.path.name}: {facts}"
+        yield from _course(model)
     for entry in result.ratios:
         interval = f" (95%: {entry.ci95[0]:.3f} to {entry.ci95[1]:.3f})" if entry.ci95 else ""
         names = Path(entry.candidate).name, Path(entry.baseline).name
-        parts.append(f"{names[0]} takes {entry.median_ratio:.3f} times as long as {names[1]}{interval}")
-    return parts
+        yield f"{names[0]} takes {entry.median_ratio:.3f} times as long as {names[1]}{interval}"
 
 
 def _course(model: "ModelBenchmark", width: int = 60) -> list[str]:

@@ -138,8 +138,9 @@ class Comparison:
     def _compare_with_plain(self, plain: Mapping[str, Array], b: Tensors) -> None:
         for name, key in self._b.graph.outputs.items():
             if key in b:
-                error = np.abs(plain[name].astype(np.float64) - b[key])
-                self.exposed_differs = max(self.exposed_differs, float(np.nanmax(error, initial=0.0)))
+                sums = Sums()
+                sums.add(plain[name], b[key])
+                self.exposed_differs = max(self.exposed_differs, sums.largest)
 
     def _check_finite(self, pair: Pair, values: Array) -> None:
         if values.dtype.kind == "f" and np.isnan(values).any():
@@ -176,8 +177,7 @@ def _rounded_weights(graph: Graph, pair: Pair) -> Tensors | None:
         own = pair.a.weights.get(place)
         if weight.step is None and not weight.is_half:
             continue
-        values = None if own is None or own.shape != weight.shape else graph.constant(own.key)
-        if own is None or values is None:
+        if own is None or own.shape != weight.shape or (values := graph.constant(own.key)).dtype.kind != "f":
             if weight.is_matrix:
                 return None
         elif weight.step is None:
@@ -190,8 +190,8 @@ def _rounded_weights(graph: Graph, pair: Pair) -> Tensors | None:
 
 def _shapes_differ(pair: Pair, one: Array, other: Array) -> ModelError:
     return ModelError(
-        "EK703",
+        "EK701",
         f"{pair.b.name!r} has the shape {list(other.shape)}, and {pair.a.name!r} of the reference "
         f"{list(one.shape)}.",
-        "Compare two versions of one model.",
+        "Compare versions that were made from the same model, in one format.",
     )

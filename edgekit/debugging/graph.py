@@ -108,8 +108,8 @@ class Graph(Protocol):
             weights: New values of constants, by their keys.
         """
 
-    def constant(self, key: str) -> Array | None:
-        """A constant of real numbers; None for one of integers."""
+    def constant(self, key: str) -> Array:
+        """A constant as it is stored: real numbers, or integers without their scale."""
 
 
 def rounding_noise(values: Array, step: Array) -> float:

@@ -79,10 +79,9 @@ class OnnxGraph:
         content: bytes = model.SerializeToString()
         return content
 
-    def constant(self, key: str) -> Array | None:
+    def constant(self, key: str) -> Array:
         """See ``Graph.constant``."""
-        values = _array(self._stored[key])
-        return values.astype(np.float32) if values.dtype.name in _FLOATS else None
+        return _array(self._stored[key])
 
     def _copy(self) -> "ModelProto":
         import onnx

@@ -14,6 +14,7 @@ from edgekit.tensor import Array, Quantization
 _CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _VISIBLE = frozenset({"float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool"})
 _INTEGERS = frozenset({"int4", "int8", "uint8", "int16", "int32", "int64"})
+_STORED = _INTEGERS | {"float16", "float32", "float64", "bool"}
 _CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE"})
 
 
@@ -66,14 +67,18 @@ class TfliteGraph:
 
         return flatbuffer.rewrite(self._content, edit)
 
-    def constant(self, key: str) -> Array | None:
+    def constant(self, key: str) -> Array:
         """See ``Graph.constant``."""
         tensor = self._graph.tensors[int(key)]
-        dtype = self._dtypes[tensor.type]
-        if dtype not in {"float32", "float16"}:
-            return None
-        data = bytes(memoryview(self._tree.buffers[tensor.buffer].data))
-        return np.frombuffer(data, dtype).reshape(_numbers(tensor.shape)).astype(np.float32)
+        content = np.frombuffer(bytes(memoryview(self._tree.buffers[tensor.buffer].data)), np.uint8)
+        shape, dtype = _numbers(tensor.shape), self._dtypes[tensor.type]
+        if dtype == "int4":
+            # Two numbers a byte, the lower half first.
+            content = np.stack([content & 15, content >> 4], axis=1).ravel()[: int(np.prod(shape))]
+            values: Array = (content.astype(np.int16) ^ 8) - 8
+        else:
+            values = content.view(dtype if dtype in _STORED else np.uint8)
+        return values.reshape(shape) if values.size == np.prod(shape) else values
 
     def _constant_tensors(self) -> set[int]:
         """What is stored, and what operators make of that alone."""
@@ -169,20 +174,9 @@ class TfliteGraph:
             sizes = [1] * len(shape)
             sizes[tensor.quantization.quantizedDimension] = -1
             scales = scales.reshape(sizes)
-        return Weight(str(index), shape, scales, noise=rounding_noise(self._integers(tensor), scales))
-
-    def _integers(self, tensor: Any) -> Array:
-        """A stored constant, with its zero point at zero."""
-        content = np.frombuffer(bytes(memoryview(self._tree.buffers[tensor.buffer].data)), np.uint8)
-        shape, dtype = _numbers(tensor.shape), self._dtypes[tensor.type]
-        if dtype == "int4":
-            # Two numbers a byte, the lower half first.
-            halves = np.stack([content & 15, content >> 4], axis=1).ravel()[: int(np.prod(shape))]
-            signed: Array = (halves.astype(np.int16) ^ 8).reshape(shape) - 8
-            return signed
         points = _numbers(tensor.quantization.zeroPoint)
-        integers: Array = content.view(dtype).reshape(shape).astype(np.float32)
-        return integers - points[0] if len(points) == 1 else integers
+        integers = self.constant(str(index)).astype(np.float32) - (points[0] if len(points) == 1 else 0)
+        return Weight(str(index), shape, scales, noise=rounding_noise(integers, scales))
 
     def _kind(self, operator: Any) -> str:
         code = self._tree.operatorCodes[operator.opcodeIndex]

@@ -193,11 +193,9 @@ def benchmark(
     """
     options = options or BenchmarkOptions()
     opened = [open_artifact(Path(path)) for path in models]
+    runtimes: list[str | None] = [options.runtime] * len(opened)
     if bench is None:
-        bench, opened_for = HostBench(), [_subject(artifact, options) for artifact in opened]
-        runtimes: list[str | None] = [subject.runtime for subject in opened_for]
-    else:
-        runtimes = [options.runtime] * len(opened)
+        bench, runtimes = HostBench(), [_subject(artifact, options).runtime for artifact in opened]
     with contextlib.ExitStack() as stack:
         stack.enter_context(bench)
         chosen = [bench.subject(*pair) for pair in zip(opened, runtimes, strict=True)]

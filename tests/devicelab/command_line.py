@@ -19,7 +19,7 @@ class CommandLine:
 
     Attributes:
         folder: Where commands run.
-        transcript: Every command that has ended, with what it printed.
+        cache: The user's cache.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -31,13 +31,20 @@ class CommandLine:
         """
         self.folder = folder / "work"
         self.folder.mkdir()
-        self.transcript: list[str] = []
+        self.cache = folder / "cache"
         self._environment = {
             **os.environ,
             **(environment or {}),
             "XDG_CONFIG_HOME": str(folder / "config"),
-            "XDG_CACHE_HOME": str(folder / "cache"),
+            "XDG_CACHE_HOME": str(self.cache),
         }
+
+    def share_wheels(self, folder: Path) -> None:
+        """Keep the packages for devices in a folder of the lab, so that they are fetched once for all runs."""
+        folder.mkdir(parents=True, exist_ok=True)
+        wheels = self.cache / "edgekit/wheels"
+        wheels.parent.mkdir(parents=True)
+        wheels.symlink_to(folder)
 
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
         """Start a command; the caller ends it."""
@@ -59,7 +66,7 @@ class CommandLine:
         Raises:
             AssertionError: It failed.
         """
-        output, errors, status = self._finish(self.start(*words), words, timeout_s)
+        output, errors, status = self._finish(self.start(*words), timeout_s)
         assert status == 0, (words, status, output, errors)
         return output
 
@@ -79,22 +86,19 @@ class CommandLine:
         timeout_s: float = _LIMIT_S,
     ) -> dict:
         """The document of a command that was started with ``--json``; see ``run``."""
-        output, errors, status = self._finish(process, words, timeout_s)
+        output, errors, status = self._finish(process, timeout_s)
         assert status == expect, (words, status, output, errors)
         document = json.loads(output)
         jsonschema.Draft202012Validator(schema(str(words[0]))).validate(document)
         return document
 
-    def _finish(
-        self, process: subprocess.Popen[str], words: tuple[str | Path, ...], timeout_s: float
-    ) -> tuple[str, str, int]:
+    def _finish(self, process: subprocess.Popen[str], timeout_s: float) -> tuple[str, str, int]:
         try:
             output, errors = process.communicate(timeout=timeout_s)
         finally:
             if process.poll() is None:
                 process.kill()
                 process.communicate()
-        self.transcript.append(f"$ edgekit {' '.join(map(str, words))}\n{errors}{output}")
         return output, errors, process.returncode
 
 

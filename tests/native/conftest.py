@@ -1,7 +1,9 @@
 """The native runner, compiled for this machine with sanitizers and for arm64, and libraries for it to open."""
 
+import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -155,3 +157,27 @@ def delegate_library(tmp_path_factory):
 @pytest.fixture
 def made():
     return Made()
+
+
+@pytest.fixture(scope="session")
+def bare_library(tmp_path_factory, host_library):
+    """A library with no more functions than the runner cannot do without; they pass on to ``host_library``'s."""
+    if platform.machine() != "x86_64":
+        pytest.skip("its few instructions are those of x86-64")
+    listed = (native_runner.SOURCES / "tflite.h").read_text()
+    names = re.findall(r"X\(1, [^,]*, (\w+),", listed)
+    folder = tmp_path_factory.mktemp("bare")
+    lines = [f'__asm__(".text\\n.globl {name}\\n{name}: jmp *to_{name}(%rip)");' for name in names]
+    lines = [f'__attribute__((visibility("hidden"))) void *to_{name};' for name in names] + lines
+    found = " ".join(f'to_{name} = dlsym(library, "{name}");' for name in names)
+    library = json.dumps(str(host_library))
+    start = f"void *library = dlopen({library}, RTLD_NOW | RTLD_LOCAL); {found}"
+    lines = [
+        "#include <dlfcn.h>",
+        *lines,
+        f"__attribute__((constructor)) static void start(void) {{ {start} }}",
+    ]
+    (folder / "bare.c").write_text("\n".join(lines) + "\n")
+    path = folder / "libbare.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", path, folder / "bare.c"], check=True)
+    return path

@@ -1,5 +1,6 @@
-/* Delegates for the tests, by the option "mode": "refuse" the graph, give "none", or "take" every ADD and give 100
-   too much, so that its work is seen. "library" is the TFLite library, whose functions a taking delegate needs. */
+/* Delegates for the tests, by the option "mode": "refuse" the graph, give "none", or "take" every ADD and
+   give 100 too much, so that its work is seen. "library" is the TFLite library, whose functions a taking
+   delegate needs. */
 
 #include <dlfcn.h>
 #include <stddef.h>
@@ -45,7 +46,8 @@ static int refuse(void *context, Delegate *delegate) {
 static int add(void *user_data, void *context, void *node) {
     (void)user_data;
     void *(*data)(const void *) = CALL(void *, "TfLiteOpaqueTensorData", (const void *));
-    const void *(*input)(void *, void *, int) = CALL(const void *, "TfLiteOpaqueNodeGetInput", (void *, void *, int));
+    const void *(*input)(void *, void *, int) =
+        CALL(const void *, "TfLiteOpaqueNodeGetInput", (void *, void *, int));
     void *output = CALL(void *, "TfLiteOpaqueNodeGetOutput", (void *, void *, int))(context, node, 0);
     const float *a = data(input(context, node, 0)), *b = data(input(context, node, 1));
     float *sum = data(output);
@@ -60,13 +62,16 @@ static int take(void *context, void *delegate, void *data) {
     (void)data;
     CALL(int, "TfLiteOpaqueContextGetExecutionPlan", (void *, IntArray **))(context, &plan);
     for (int i = 0; i < plan->size && i < 100; i++) {
-        CALL(int, "TfLiteOpaqueContextGetNodeAndRegistration", (void *, int, void **, void **))
-        (context, plan->data[i], &node, &operator);
-        if (CALL(int, "TfLiteOperatorGetBuiltInCode", (const void *))(operator) == 0) taken->data[taken->size++] = plan->data[i];
+        CALL(int, "TfLiteOpaqueContextGetNodeAndRegistration",
+             (void *, int, void **, void **))(context, plan->data[i], &node, &operator);
+        if (CALL(int, "TfLiteOperatorGetBuiltInCode", (const void *))(operator) == 0)
+            taken->data[taken->size++] = plan->data[i];
     }
-    void *kernel = CALL(void *, "TfLiteOperatorCreate", (int, const char *, int, void *))(51, "tests", 1, NULL);
+    void *kernel =
+        CALL(void *, "TfLiteOperatorCreate", (int, const char *, int, void *))(51, "tests", 1, NULL);
     CALL(void, "TfLiteOperatorSetInvokeWithData", (void *, int (*)(void *, void *, void *)))(kernel, add);
-    int status = CALL(int, "TfLiteOpaqueContextReplaceNodeSubsetsWithDelegateKernels", (void *, void *, const IntArray *, void *))(context, kernel, taken, delegate);
+    int status = CALL(int, "TfLiteOpaqueContextReplaceNodeSubsetsWithDelegateKernels",
+                      (void *, void *, const IntArray *, void *))(context, kernel, taken, delegate);
     free(taken);
     return status;
 }

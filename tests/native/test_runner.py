@@ -246,6 +246,23 @@ def test_libraries_that_cannot_be_used(asan_runner, sum_model):
         assert answers.replies[1]["cores"] == os.cpu_count()
 
 
+def test_a_library_that_can_do_little_says_what_it_cannot(asan_runner, bare_library, models):
+    model = models.tflite_cnn_dynamic_batch
+    answers = ask(
+        [asan_runner, bare_library],
+        opening(model),
+        {"verb": "measure", "runs": 3, "max_seconds": 9},
+        predicting(samples(models, 1)),
+        opening(model, xnnpack=False),
+    )
+    assert (answers.opened["delegate"], answers.opened["placement"]) == ("unknown", None)
+    assert answers.opened["inputs"][0]["shape"] == [1, 8, 8, 1]
+    assert len(answers.replies[1]["samples_ns"]) == 3
+    assert answers.replies[2]["error"]["kind"] == "dependency"
+    assert "TfLiteInterpreterResetVariableTensors" in answers.replies[2]["error"]["message"]
+    assert answers.replies[3]["error"]["kind"] == "usage"
+
+
 def test_models_that_cannot_be_opened(runner, python_worker, tmp_path, models):
     content = models.tflite_cnn.read_bytes()
     (tmp_path / "cut.tflite").write_bytes(content[: len(content) // 2])
@@ -285,6 +302,7 @@ def test_data_that_do_not_fit(runner, python_worker, sum_model):
         ({"verb": "dance"}, "unknown verb"),
         ({}, "unknown verb"),
         ({"verb": "open"}, "no model is named"),
+        ({"verb": "open", "model": "m", "runtime": "onnxruntime"}, "no such runtime"),
         ({"verb": "conditions", "window_s": -1}, "window_s"),
         ({"verb": "open", "model": "m", "threads": "many"}, "m: No such file"),
     ],
