@@ -17,7 +17,9 @@ _DEFECTS = ["weights scaled", "weight scale wrong", "bias zeroed", "zero point s
 def _layers(path):
     """The places of the operators with a weight and a bias."""
     graph = flatbuffer.read(path.read_bytes()).subgraphs[0]
-    return [place for place, op in enumerate(graph.operators) if op.inputs is not None and len(op.inputs) == 3]
+    return [
+        place for place, op in enumerate(graph.operators) if op.inputs is not None and len(op.inputs) == 3
+    ]
 
 
 def _defects(found):
@@ -52,7 +54,9 @@ def test_a_sound_int8_file_is_rounding(digits, int8, version):
             assert report.own_db == pytest.approx(report.expected_db, abs=2.0)
 
 
-@pytest.mark.parametrize("recipe", ["dynamic", "float16", "int16x8", "weight_only_wi8_afp32", "static_wi4_ai8"])
+@pytest.mark.parametrize(
+    "recipe", ["dynamic", "float16", "int16x8", "weight_only_wi8_afp32", "static_wi4_ai8"]
+)
 def test_no_recipe_makes_defects(digits, tmp_path, recipe):
     model, calibration, test = digits
     edgekit.quantize(model, tmp_path / "q.tflite", recipe=recipe, calibration=calibration)
