@@ -4,7 +4,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 
-from edgekit.channel import Channel, ProcessChannel
+from edgekit.channel import Channel, ProcessChannel, last_words
 from edgekit.device import Device
 from edgekit.errors import DependencyError, DeviceError
 from edgekit.transports import Limits
@@ -58,46 +58,67 @@ def connect(device: Device, limits: Limits) -> AdbTransport:
         DeviceError: The device is unknown, offline or unauthorized, or adb does not answer.
         DependencyError: There is no adb.
     """
-    serial = device.address
+    serial, said = device.address, ""
     state = _adb(["-s", serial, "get-state"], limits.connect_s, serial)
     if state != "device" and ":" in serial:
         # adb ends with status 0 whether or not it could connect, and keeps dead connections as offline.
         if "not found" not in state:
             _adb(["disconnect", serial], limits.connect_s, serial)
-        _adb(["connect", serial], limits.connect_s, serial)
+        said = _adb(["connect", serial], limits.connect_s, serial)
         state = _adb(["-s", serial, "get-state"], limits.connect_s, serial)
     if state == "device":
+        _check_answer(serial, limits)
         return AdbTransport(serial)
     for word, (code, what, hint) in _REASONS.items():
         if word in state:
             raise DeviceError(
                 code, f"The device {serial} {what}.", hint.format(serial=shlex.quote(serial)), detail=state
             )
+    _what, failed, reason = said.partition(": ")
     raise DeviceError(
         "EK800",
-        f"adb does not see the device {serial}.",
+        f"adb cannot connect to {serial}: {last_words(reason)}."
+        if failed
+        else f"adb does not see the device {serial}.",
         "`adb devices` lists those it sees; on a phone, USB debugging must be on.",
-        detail=state,
+        detail=said or state,
     )
+
+
+def _check_answer(serial: str, limits: Limits) -> None:
+    """See that something answers: adb's server goes on calling a frozen device ready."""
+    try:
+        _run(["-s", serial, "shell", "-T", "true"], limits.connect_s)
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(
+            "EK814",
+            f"The device {serial} is connected and did not answer within {limits.connect_s:g} s.",
+            f"Restart it, or: adb -s {shlex.quote(serial)} reconnect",
+        ) from error
 
 
 def _adb(arguments: list[str], deadline_s: float, serial: str) -> str:
     """What adb said, whatever its exit status: that tells nothing."""
     try:
-        done = subprocess.run(
-            ["adb", *arguments], capture_output=True, text=True, errors="replace", timeout=deadline_s, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except FileNotFoundError as error:
-        raise DependencyError(
-            "EK812",
-            "There is no adb on this computer.",
-            "Install Android's platform tools, for example: apt-get install adb",
-        ) from error
+        return _run(arguments, deadline_s)
     except subprocess.TimeoutExpired as error:
         raise DeviceError(
             "EK800",
             f"adb did not answer within {deadline_s:g} s for the device {serial}.",
             "Replug the device, or: adb kill-server",
+        ) from error
+
+
+def _run(arguments: list[str], deadline_s: float) -> str:
+    try:
+        done = subprocess.run(
+            ["adb", *arguments], capture_output=True, text=True, errors="replace", timeout=deadline_s, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (FileNotFoundError, PermissionError) as error:
+        raise DependencyError(
+            "EK812",
+            "There is no adb on this computer that can be run.",
+            "Install Android's platform tools, for example: apt-get install adb",
         ) from error
     return (done.stdout.strip() or done.stderr.strip()).removeprefix("error: ")
