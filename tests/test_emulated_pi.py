@@ -121,6 +121,7 @@ def test_power_lost_in_an_upload_and_in_a_command(fake_pi, shell, source):
         assert (fake_pi.home / "model").read_bytes() == source.read_bytes()
         assert [entry.name for entry in fake_pi.home.iterdir() if not entry.name.startswith(".")] == ["model"]
     fake_pi.reboot()
+    shell.reconnect()
     running = shell.start(["sleep", "1000"])
     fake_pi.reboot()
     began = time.monotonic()

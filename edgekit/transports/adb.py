@@ -2,9 +2,10 @@
 
 import shlex
 import subprocess
+import time
 from collections.abc import Sequence
 
-from edgekit.channel import Channel, ProcessChannel, last_words
+from edgekit.channel import Channel, Ended, ProcessChannel, last_words
 from edgekit.device import Device
 from edgekit.errors import DependencyError, DeviceError
 from edgekit.transports import Limits
@@ -31,13 +32,13 @@ FOLDER = "/data/local/tmp/edgekit"
 class AdbTransport:
     """One device of the adb server. Nothing is held open between commands."""
 
-    def __init__(self, serial: str) -> None:
+    def __init__(self, serial: str, limits: Limits) -> None:
         self._serial = serial
+        self._limits = limits
 
     def start(self, words: Sequence[str]) -> Channel:
         """See ``Transport.start``: adb hands one string to the device's shell, so every word is quoted."""
-        # -T: without a terminal, bytes pass unchanged and standard error stays apart.
-        return _AdbChannel(["adb", "-s", self._serial, "shell", "-T", shlex.join(words)], detached=True)
+        return _AdbChannel(words, self._serial, self._limits)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -46,9 +47,32 @@ class AdbTransport:
 class _AdbChannel(ProcessChannel):
     """A client of adb's server."""
 
+    def __init__(self, words: Sequence[str], serial: str, limits: Limits) -> None:
+        # -T: without a terminal, bytes pass unchanged and standard error stays apart.
+        super().__init__(["adb", "-s", serial, "shell", "-T", shlex.join(words)], detached=True)
+        self._serial = serial
+        self._limits = limits
+
     def exit_status(self) -> int | None:
         """None: the client ends with 0 where the link broke, and with 1 where there is none."""
         return None
+
+    def _fill(self, until: float) -> bool:
+        """See ``Channel``: the client waits for a frozen device for ever, so after a silence it is asked."""
+        silence_s = self._limits.keepalive_s * self._limits.keepalive_count
+        while True:
+            try:
+                return super()._fill(min(until, time.monotonic() + silence_s))
+            except TimeoutError:
+                if time.monotonic() >= until:
+                    raise
+                self._check_device()
+
+    def _check_device(self) -> None:
+        try:
+            _check_answer(self._serial, self._limits)
+        except DeviceError as error:
+            raise Ended from error
 
 
 def connect(device: Device, limits: Limits) -> AdbTransport:
@@ -68,7 +92,7 @@ def connect(device: Device, limits: Limits) -> AdbTransport:
         state = _adb(["-s", serial, "get-state"], limits.connect_s, serial)
     if state == "device":
         _check_answer(serial, limits)
-        return AdbTransport(serial)
+        return AdbTransport(serial, limits)
     for word, (code, what, hint) in _REASONS.items():
         if word in state:
             raise DeviceError(

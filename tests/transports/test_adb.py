@@ -157,15 +157,26 @@ def test_full_and_read_only_folders(fake_phone, tmp_path):
 
 @pytest.mark.devicelab
 def test_a_frozen_phone_and_one_that_loses_power(fake_phone):
-    limits = replace(LIMITS, command_s=4, connect_s=4, patience_s=2)
+    limits = replace(LIMITS, command_s=4, connect_s=4, keepalive_s=1, keepalive_count=2, patience_s=2)
     with Shell(device_at(fake_phone.serial), limits) as shell:
         fake_phone.freeze()
-        with failing("EK805", within_s=25):
+        with failing("EK804", within_s=25):
             shell.run("true")
         with failing("EK814", within_s=25):
             shell.reconnect()
         fake_phone.thaw()
-        assert shell.run("echo", "back").text == "back"
+        # A command of which nothing is heard for a while is asked after.
+        running = shell.start(["sh", "-c", "sleep 4; echo done"])
+        assert running.read_line(time.monotonic() + 20) == b"done"
+        running.close()
+        running = shell.start(["sleep", "1000"])
+        fake_phone.freeze()
+        began = time.monotonic()
+        with pytest.raises(Ended):
+            running.read_line(began + 60)
+        assert time.monotonic() - began < 20
+        fake_phone.thaw()
+        running.close()
         running = shell.start(["sleep", "1000"])
         fake_phone.switch_off()
         began = time.monotonic()
