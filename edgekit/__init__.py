@@ -30,6 +30,7 @@ _HOME = {
     "device_probe": "edgekit.verbs.device",
     "device_remove": "edgekit.verbs.device",
     "device_setup": "edgekit.verbs.device_setup",
+    "device_setup_native": "edgekit.verbs.device_setup_native",
     "doctor": "edgekit.verbs.doctor",
     "evaluate": "edgekit.verbs.evaluate",
     "explain": "edgekit.findings",
@@ -67,6 +68,7 @@ __all__ = [
     "device_probe",
     "device_remove",
     "device_setup",
+    "device_setup_native",
     "doctor",
     "evaluate",
     "explain",
@@ -95,6 +97,7 @@ if TYPE_CHECKING:
     from edgekit.verbs.deploy import deploy
     from edgekit.verbs.device import device_add, device_list, device_probe, device_remove
     from edgekit.verbs.device_setup import device_setup
+    from edgekit.verbs.device_setup_native import device_setup_native
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect

@@ -54,10 +54,8 @@ class HostBench:
 
     name = "local"
 
-    def __init__(self) -> None:
-        self._probe = WorkerProcess("this machine")
-
     def __enter__(self) -> Self:
+        self._probe = WorkerProcess("this machine")
         return self
 
     def __exit__(
@@ -80,20 +78,21 @@ class HostBench:
 
 
 class DeviceBench:
-    """A device, over its link.
-
-    Raises:
-        DeviceError: It is unreachable.
-    """
+    """A device, over its link, which is made when the context is entered."""
 
     def __init__(self, device: Device) -> None:
         self.name = device.name
-        self._shell = Shell(device)
-        self._stack = contextlib.ExitStack()
-        self._stack.enter_context(self._shell)
+        self._device = device
         self._probe: WorkerProcess | None = None
 
     def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            DeviceError: The device is unreachable.
+        """
+        self._stack = contextlib.ExitStack()
+        self._shell = self._stack.enter_context(Shell(self._device))
         return self
 
     def __exit__(

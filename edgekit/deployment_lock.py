@@ -23,12 +23,14 @@ from typing import Any
 
 from edgekit.channel import Ended
 from edgekit.errors import DeviceError
+from edgekit.release import printable
 from edgekit.shell import RunningCommand, Shell
 
-# $1 is a process id, $2 its nonce. What cannot be looked at belongs to somebody else, and lives.
+# $1 is a process id, $2 its nonce. Only what certainly does not carry it is dead: a process that cannot be looked
+# at, or not for lack of `grep`, counts as living.
 _ALIVE = (
     'alive() { [ -d "/proc/$1" ] || return 1; [ -r "/proc/$1/environ" ] || return 0; '
-    'tr "\\0" "\\n" < "/proc/$1/environ" 2>/dev/null | grep -qx "EDGEKIT_RUN=$2"; }; '
+    'grep -qs "EDGEKIT_RUN=$2" "/proc/$1/environ"; [ "$?" -ne 1 ]; }; '
     'highest() { n=0; for f in lock.*; do [ -L "$f" ] && [ "${f#lock.}" -gt "$n" ] 2>/dev/null && '
     "n=${f#lock.}; done; }; "
 )
@@ -50,7 +52,7 @@ _HOLD = (
     'for f in lock.*; do [ "$f" = "lock.$mine" ] || rm -f "$f"; done; '
     'for f in busy.*; do while [ -L "$f" ] && busy=$(readlink "$f") && alive "${busy%% *}" "${busy#* }"; do '
     'sleep 1; done; rm -f "$f"; done; '
-    'echo "held lock.$mine"; '
+    'echo "held lock.$mine $$ $EDGEKIT_RUN"; '
     "beat() { trap 'kill \"$s\" 2> /dev/null; exit' TERM; "
     'while :; do sleep 15 > /dev/null 2>&1 & s=$!; wait "$s"; echo || exit; done; }; '
     "beat & b=$!; cat > /dev/null; kill $b; wait $b 2> /dev/null; exit 0"
@@ -61,6 +63,8 @@ _ASK = (
     'holder=$(readlink "lock.$n"); rest=${holder#* }; '
     'if alive "${holder%% *}" "${rest%% *}"; then echo "${rest#* }"; fi; exit 0'
 )
+# $1 folder, $2 the lock's name, $3 its holder's process id, $4 its nonce.
+_HELD = _ALIVE + '[ -L "$1/$2" ] && alive "$3" "$4"'
 LOST = 75
 _AGAIN_S = 0.5
 # A deployment that was killed this moment still has a process on the device.
@@ -129,6 +133,7 @@ class DeploymentLock:
         self._shell = shell
         self._wait_s = wait_s
         self._running: RunningCommand | None = None
+        self._process: list[str] = []
         self.name = ""
 
     def __enter__(self) -> "DeploymentLock":
@@ -144,8 +149,10 @@ class DeploymentLock:
         Raises:
             DeviceError: Somebody else has it now.
         """
-        if self._running is not None and not _has_ended(self._running):
-            return False
+        if self._running is not None:
+            asked = self._shell.script(_HELD, self._shell.folder, self.name, *self._process, check=False)
+            if asked.status == 0:
+                return False
         self.release()
         self._acquire(_GRACE_S)
         return True
@@ -185,7 +192,8 @@ class DeploymentLock:
         try:
             said = running.read_line(until).decode(errors="replace")
             if said.startswith("held "):
-                self.name, self._running = said.removeprefix("held "), running
+                _, self.name, *self._process = said.split()
+                self._running = running
                 return None
             running.finish(until)
         except TimeoutError as error:
@@ -203,18 +211,6 @@ class DeploymentLock:
         return _read(said)
 
 
-def _has_ended(running: RunningCommand) -> bool:
-    """Whether the process on the device is gone; the empty lines that it wrote so far are read away."""
-    try:
-        while not running.channel.read_line(time.monotonic()):
-            pass
-    except TimeoutError:
-        return False
-    except Ended:
-        pass
-    return True
-
-
 def _unwritable(shell: Shell, said: str) -> DeviceError:
     reason = said.splitlines()[-1].strip() if said else "no reason was given"
     return DeviceError(
@@ -229,11 +225,7 @@ def _read(said: str) -> Holder | None:
     """What stands in a lock, which anybody may have written."""
     try:
         document = json.loads(said)
-        return Holder(
-            str(document["host"])[:64],
-            str(document["user"])[:64],
-            int(document["pid"]),
-            str(document["since"])[:32],
-        )
+        host, user, since = (printable(document[field]) for field in ("host", "user", "since"))
+        return Holder(host, user, int(document["pid"]), since)
     except (ValueError, KeyError, TypeError):
         return None

@@ -19,22 +19,23 @@ from edgekit.shell import Shell
 _SCRIPT = Path(__file__).with_name("device_probe.sh")
 # Importing a runtime on a slow card takes seconds, and a program that hangs is given up after 20.
 _DEADLINE_S = 240.0
-# Prints the version first: a package may be there and fail to load.
-_TRY = """
-import importlib, importlib.metadata, sys
-try:
-    version = importlib.metadata.version(sys.argv[1])
-except Exception:
-    sys.exit(3)
-print("version", version, flush=True)
-importlib.import_module(sys.argv[2])
+# Tells which of the packages that are asked for are there, as PACKAGE=VERSION=MODULE.
+_LIST = """
+import importlib.metadata, sys
+for item in sys.argv[1:]:
+    package, module = item.split("=")
+    try:
+        print("=".join((package, importlib.metadata.version(package), module)))
+    except Exception:
+        pass
 """
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What brings a runtime, and the module that loads all of it.
 _PACKAGES = {
-    "litert": "ai-edge-litert",
-    "onnxruntime": "onnxruntime",
-    "tflite_runtime": "tflite-runtime",
+    "litert": ("ai-edge-litert", "ai_edge_litert.interpreter"),
+    "onnxruntime": ("onnxruntime", "onnxruntime"),
+    "tflite_runtime": ("tflite-runtime", "tflite_runtime.interpreter"),
 }
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def probe(shell: Shell) -> DeviceFacts:
     folder = shell.folder
     asked_s = time.time()
     done = shell.run(
-        "sh", "-s", mark, folder, device_python.ASK, _TRY,
+        "sh", "-s", mark, folder, device_python.ASK, _LIST, *map("=".join, _PACKAGES.values()),
         stdin=_SCRIPT.read_bytes(), deadline_s=_DEADLINE_S, check=False,
     )  # fmt: skip
     answers = split(done.output.decode(errors="replace"), mark)
@@ -304,18 +305,18 @@ def _python(answers: Mapping[str, str]) -> tuple[DevicePython | None, str]:
         return None, "there is no python3"
     try:
         return device_python.parse(path, answer), ""
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None, f"{path} does not run: {_last_line(answer) or 'it says nothing'}"
 
 
 def _found_runtimes(answers: Mapping[str, str]) -> Iterator[FoundRuntime]:
-    for name, package in _PACKAGES.items():
-        said, _, ended = answers.get(f"package {package}", "").rpartition("status ")
-        version = re.search(r"^version (\S+)$", said, re.MULTILINE)
-        if version is None:
-            continue
-        problem = _last_line(said[version.end() :]) or f"its import ends Python with status {ended.strip()}"
-        yield FoundRuntime(name, version[1], "" if ended.strip() == "0" else problem)
+    for name, (package, _module) in _PACKAGES.items():
+        for asked, answer in answers.items():
+            if asked.startswith(f"package {package}="):
+                version = asked.split("=")[1]
+                said, _, ended = answer.rpartition("status ")
+                problem = _last_line(said) or f"its import ends Python with status {ended.strip()}"
+                yield FoundRuntime(name, version, "" if ended.strip() == "0" else problem)
 
 
 def _last_line(text: str) -> str:

@@ -1,4 +1,4 @@
-# What a device is, in one go: sh -s MARK FOLDER ASK TRY < this file.
+# What a device is, in one go: sh -s MARK FOLDER ASK LIST PACKAGE=MODULE... < this file.
 #
 # Every answer follows a line "MARK NAME". For any POSIX shell: dash, busybox, Android's mksh. Whatever is missing on
 # the device stays unanswered, and nothing is left behind there.
@@ -6,11 +6,13 @@
 # All of it is one function: the shell has read it whole before the first program could take its standard input.
 
 probe() {
-    mark=$1 folder=$2 ask=$3 try=$4
+    mark=$1 folder=$2 ask=$3 list=$4
+    shift 4
     # No module of the user's in the working folder may pass for one that Python has.
     cd / || exit 1
     name() { printf '\n%s %s\n' "$mark" "$1"; }
-    first() { head -n 1 "$1" 2>/dev/null | tr -d '\n'; }
+    # The first line of a small file. By the shell itself: there are many, and programs are slow to start.
+    first() { line='' && read -r line 2>/dev/null <"$1"; printf '%s' "$line"; }
     show() { [ -r "$2" ] && name "$1" && head -c 65536 "$2" 2>/dev/null; }
     texts() { [ -r "$2" ] && name "$1" && head -c 4096 "$2" 2>/dev/null | tr '\0' '\n'; }
     # Where sh is part of busybox, its name has no path.
@@ -40,7 +42,7 @@ probe() {
     battery
     if command -v getprop >/dev/null 2>&1; then android; fi
     disk
-    pythons
+    pythons "$@"
     name benchmark_models
     for file in "$(command -v benchmark_model)" "$HOME/benchmark_model" /usr/local/bin/benchmark_model \
         /data/local/tmp/benchmark_model*; do
@@ -118,27 +120,29 @@ disk() {
     name place && printf '%s\n' "$place"
     name disk && df -Pk "$place" 2>/dev/null | tail -n 1
     # Only an attempt tells: permissions say nothing of read-only disks, nor of those where nothing may be run.
-    file="${place%/}/.$mark"
-    trap 'rm -f "$file"' EXIT HUP INT TERM
+    attempt="${place%/}/.$mark"
+    [ -e "$attempt" ] && return
+    # Only this one is ever removed, however the script ends; no other function knows its name.
+    trap 'rm -f "$attempt"' EXIT HUP INT TERM
     name write
-    if (set -C && umask 077 && printf '#!%s\nexit 42\n' "$shell" >"$file") 2>&1; then
+    if (set -C && umask 077 && printf '#!%s\nexit 42\n' "$shell" >"$attempt") 2>&1; then
         echo ok
         name execute
-        chmod 700 "$file" 2>&1
-        "$file" 2>&1
+        chmod 700 "$attempt" 2>&1
+        "$attempt" 2>&1
         [ $? -eq 42 ] && echo ok
     fi
-    rm -f "$file"
+    rm -f "$attempt"
+    trap - EXIT HUP INT TERM
 }
 
 pythons() {
     python=$(command -v python3) || return
     name python && printf '%s\n' "$python" && $bound "$python" -c "$ask" 2>&1
-    for package in ai-edge-litert:ai_edge_litert.interpreter onnxruntime:onnxruntime \
-        tflite-runtime:tflite_runtime.interpreter; do
-        name "package ${package%%:*}"
+    for found in $($bound "$python" -c "$list" "$@" 2>/dev/null); do
+        name "package $found"
         # Each in a process of its own, which it may crash.
-        $bound "$python" -c "$try" "${package%%:*}" "${package#*:}" 2>&1
+        $bound "$python" -c "import ${found##*=}" 2>&1
         printf '\nstatus %s\n' "$?"
     done
 }

@@ -7,7 +7,6 @@ the true one, so a switch that power cut off in the middle is either made or not
 """
 
 import json
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +16,9 @@ from typing import Any
 from edgekit import device_files, inventory
 from edgekit.deployment_lock import CLAIM, DONE, LOST
 from edgekit.device import Device
+from edgekit.device_texts import free_disk
 from edgekit.errors import DeviceError
-from edgekit.release import DIGEST, MANIFEST, Release, ReleaseFile, read_manifest
+from edgekit.release import DIGEST, MANIFEST, Release, ReleaseFile, printable, read_manifest
 from edgekit.shell import Shell
 
 _MOST_MANIFEST_BYTES = 256 << 10
@@ -28,7 +28,7 @@ _VERIFY_BYTES_PER_S = 4 << 20
 _LOOK = (
     'cd "$1" 2>/dev/null || exit 0; '
     'if [ -L current ]; then echo "current $(readlink current)"; elif [ -e current ]; then echo "blocked"; fi; '
-    'if [ -f switch.json ]; then echo "switch $(head -c 65536 switch.json | tr -d "\\n")"; fi; '
+    'if [ -f switch.json ]; then echo "switch $(head -c 65536 switch.json)"; fi; '
     "for f in releases/* releases/.*.new releases/.*.old .switch.*; do "
     'if [ -d "$f" ]; then echo "folder $f"; fi; done; '
     'echo "free $(df -Pk . | tail -n 1)"'
@@ -133,7 +133,7 @@ def look(shell: Shell) -> Present:
         order=order,
         kept=(*known, *sorted(whole - set(known))),
         leftovers=tuple(sorted(name for name in folders if name.removeprefix("releases/").startswith("."))),
-        free_bytes=_free_bytes(said.get("free", "")),
+        free_bytes=free_disk(said.get("free", ""))[0],
     )
 
 
@@ -221,10 +221,9 @@ def activate(shell: Shell, lock: str, present: Present, release: Release, entry:
         DeviceError: The lock was lost, or a step failed; the old release is still in service then.
     """
     before = present.order
-    if present.current == release.digest:
-        after = before or (entry,)
-    else:
-        after = (entry, *(old for old in before if old.release != release.digest))
+    # A repaired release has been in service all the time.
+    is_first = bool(before) and before[0].release == release.digest
+    after = before if is_first else (entry, *(old for old in before if old.release != release.digest))
     record = json.dumps(
         {
             "schema_version": 1,
@@ -284,7 +283,7 @@ def _order(text: str, current: str | None) -> tuple[Entry, ...]:
         document: Any = json.loads(text)
         for key in ("after", "before"):
             lists[key] = tuple(
-                Entry(str(item["release"]), str(item["at"])[:32], str(item["by"])[:160])
+                Entry(*(printable(item[field]) for field in ("release", "at", "by")))
                 for item in document[key]
             )
     except (ValueError, KeyError, TypeError):
@@ -295,12 +294,6 @@ def _order(text: str, current: str | None) -> tuple[Entry, ...]:
     # No record tells of it: somebody else made the link.
     rest = tuple(entry for entry in lists.get("after", ()) if entry.release != current)
     return rest if current is None else (Entry(current, "", ""), *rest)
-
-
-def _free_bytes(line: str) -> int | None:
-    """What the last line of ``df -Pk`` says, None where it does not."""
-    match = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%", line)
-    return int(match[1]) * 1024 if match else None
 
 
 def _expected(file: ReleaseFile) -> list[str]:

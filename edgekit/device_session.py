@@ -10,23 +10,16 @@ from typing import Any, Self
 import numpy as np
 
 from edgekit import device_files, device_limits, device_runtime
-from edgekit.artifact import Artifact, Format
+from edgekit.artifact import Artifact
 from edgekit.device_runtime import InstalledRuntime
 from edgekit.errors import DependencyError, DeviceError, UsageError
-from edgekit.interleaved import Delegate
+from edgekit.interleaved import RUNTIMES, Delegate
 from edgekit.raw_tensors import RawTensors
 from edgekit.shell import Shell
 from edgekit.tensor import Array
 from edgekit.versions import installed_versions
 from edgekit.worker_process import WORKER, WorkerProcess
 
-# What each runtime opens, the first choice for a format first.
-FORMATS = {
-    "litert": Format.TFLITE,
-    "native": Format.TFLITE,
-    "tflite_runtime": Format.TFLITE,
-    "onnxruntime": Format.ONNX,
-}
 _OPEN_S = 120.0
 # A request is as many samples as take about this long: little is lost with the link, and progress is seen.
 _PIECE_S = 1.0
@@ -43,7 +36,7 @@ def choose_runtime(shell: Shell, artifact: Artifact, asked: str | None = None) -
         TargetError: It is known to get this model wrong.
         DeviceError: The link is lost.
     """
-    fitting = [name for name, accepted in FORMATS.items() if accepted is artifact.format]
+    fitting = [name for name, accepted in RUNTIMES.items() if accepted is artifact.format]
     if not fitting or (asked is not None and asked not in fitting):
         raise UsageError(
             "EK521",

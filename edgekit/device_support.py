@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit import wheels
+from edgekit import native_library, wheels
 from edgekit.device_facts import DeviceFacts
 from edgekit.errors import DeviceError
 
 # What edgekit sets up in the Python of a device; the versions and what they need stand in wheels.py.
 _WITH_PYTHON = ("litert", "onnxruntime", "tflite_runtime")
-# The runner without Python loads the C library of the ai-edge-litert 1.4.0 wheels, which binds symbols up to
-# GLIBC_2.30; the runner itself is linked to start on older ones.
-_NATIVE_VERSION = "1.4.0"
-_NATIVE_GLIBC = (2, 30)
-_NATIVE_ARCHITECTURES = ("aarch64", "x86_64")
+# The runner without Python, by system and architecture: the glibc that it starts with.
+_NATIVE = {("glibc", "aarch64"): (2, 17), ("glibc", "x86_64"): (2, 17), ("bionic", "aarch64"): (0, 0)}
+# LiteRT's library for it binds symbols up to GLIBC_2.30, and exists for Arm alone.
+_LIBRARY = ("glibc", "aarch64")
+_LIBRARY_GLIBC = (2, 30)
 
 
 @dataclass(frozen=True)
@@ -78,23 +78,30 @@ def _with_python(name: str, facts: DeviceFacts) -> RuntimeSupport:
         return RuntimeSupport(name, None, possible=False, reason=reason)
     without = ""
     if name == "litert" and not facts.has_lse:
-        without = "without its WebGPU accelerator, which ends the process on processors without LSE"
+        without = "without its WebGPU accelerator, which needs a processor with LSE"
     return RuntimeSupport(name, version, possible=True, reason=without)
 
 
 def _native(facts: DeviceFacts) -> RuntimeSupport:
     libc = facts.libc
-    if facts.userland not in _NATIVE_ARCHITECTURES:
-        reason = f"it is built for {' and '.join(_NATIVE_ARCHITECTURES)} alone"
-    elif libc is None:
-        reason = "the device does not tell its C library"
-    elif libc.kind == "bionic":
+    place = (libc.kind if libc else "", facts.userland)
+    number = (libc.number if libc else None) or (0, 0)
+    if place not in _NATIVE:
+        made_for = ", ".join(f"{architecture} with {kind}" for kind, architecture in _NATIVE)
+        reason = f"it is made for {made_for}; the device is {facts.userland} with {libc or 'an unknown libc'}"
+        return RuntimeSupport("native", None, possible=False, reason=reason)
+    if number < _NATIVE[place]:
+        reason = f"it needs glibc {_dotted(_NATIVE[place])} or newer, and the device has {libc}"
+        return RuntimeSupport("native", None, possible=False, reason=reason)
+    if place == _LIBRARY and number >= _LIBRARY_GLIBC:
+        return RuntimeSupport("native", native_library.WHEEL_VERSION, possible=True, reason="")
+    reason = "with a TFLite library that you name"
+    if place == _LIBRARY:
+        reason += f": LiteRT's own needs glibc {_dotted(_LIBRARY_GLIBC)}"
+    elif place[0] == "bionic":
         reason = "with a TFLite library for Android that you name, and Android's NDK"
-        return RuntimeSupport("native", None, possible=True, reason=reason)
-    elif libc.kind != "glibc":
-        reason = f"it is built for glibc and Android, and the device has {libc}"
-    elif (libc.number or (0, 0)) < _NATIVE_GLIBC:
-        reason = f"it needs glibc {'.'.join(map(str, _NATIVE_GLIBC))} or newer, and the device has {libc}"
-    else:
-        return RuntimeSupport("native", _NATIVE_VERSION, possible=True, reason="")
-    return RuntimeSupport("native", None, possible=False, reason=reason)
+    return RuntimeSupport("native", None, possible=True, reason=reason)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"

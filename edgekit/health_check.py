@@ -128,7 +128,7 @@ def failed(shell: Shell, digest: str, health: Health, serves: str | None) -> Dev
     return DeviceError(
         "EK845",
         f"The release {digest[:12]} failed its health check on {shell.device.name}; {now}. {health.detail}",
-        "`edgekit debug MODEL MODEL --device DEVICE` finds the first operator that differs.",
+        f"The first tensor that differs: edgekit debug MODEL --data DATA --device {shell.device.name}",
     )
 
 

@@ -19,8 +19,13 @@ from edgekit.measurement import Measurement
 from edgekit.raw_tensors import RawSets
 from edgekit.worker_process import WorkerProcess
 
-# The formats that each runtime opens, the default runtime of a format first.
-RUNTIMES = {"litert": Format.TFLITE, "onnxruntime": Format.ONNX, "tflite_runtime": Format.TFLITE}
+# The formats that each runtime opens, the first choice for a format first; native is for devices alone.
+RUNTIMES = {
+    "litert": Format.TFLITE,
+    "native": Format.TFLITE,
+    "tflite_runtime": Format.TFLITE,
+    "onnxruntime": Format.ONNX,
+}
 
 _ROUNDS = 30
 _MIN_ROUNDS = 10

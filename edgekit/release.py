@@ -89,13 +89,18 @@ def read_manifest(content: bytes, digest: str) -> Release:
     files = document.get("files")
     if not isinstance(files, list) or not 0 < len(files) <= _MOST_FILES:
         raise ValueError("the manifest lists no files")
-    release = Release(str(document.get("model")), str(document.get("format")), tuple(map(_file, files)))
+    release = Release(str(document.get("model")), printable(document.get("format")), tuple(map(_file, files)))
     names = [file.name for file in release.files]
     if len(set(names)) != len(names) or MANIFEST in names or release.model not in names:
         raise ValueError("the manifest's names do not fit together")
     if release.digest != digest:
         raise ValueError("the manifest is that of another release")
     return release
+
+
+def printable(text: object) -> str:
+    """A text that somebody wrote on a device, fit for a terminal: short, and without control characters."""
+    return "".join(filter(str.isprintable, str(text)))[:_MOST_NAME_BYTES]
 
 
 def is_plain_name(name: str) -> bool:

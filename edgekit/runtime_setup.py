@@ -81,7 +81,7 @@ def set_up(
     started = time.monotonic()
     bundle = Bundle(wheels, with_webgpu=with_webgpu)
     folder = f"{device_runtime.folder_of(shell)}/{name}-{version}.{bundle.digest}"
-    before = _recorded(shell).get(name)
+    before = recorded(shell).get(name)
     sent = _install(shell, bundle, folder, python, progress)
     worker = f"{shell.folder}/tools/worker-{files.sha256(WORKER)[:12]}.py"
     sent += device_files.upload(shell, WORKER, worker)
@@ -106,7 +106,7 @@ def set_up(
     )
 
 
-def _recorded(shell: Shell) -> dict[str, InstalledRuntime]:
+def recorded(shell: Shell) -> dict[str, InstalledRuntime]:
     """The runtimes of a device; damaged records count as none, for they are about to be written anew."""
     try:
         return device_runtime.installed(shell)
@@ -178,7 +178,16 @@ def _remove(shell: Shell, *paths: str) -> None:
 def _prune(shell: Shell, runtime: InstalledRuntime) -> None:
     """Remove other versions of the runtime, and workers that none of the device's runtimes starts any more."""
     kept = posixpath.basename(runtime.environment["PYTHONPATH"])
-    shell.script(_PRUNE, device_runtime.folder_of(shell), f"{runtime.name}-", kept)
-    words = [word for known in _recorded(shell).values() for word in known.words]
+    prune(shell, device_runtime.folder_of(shell), f"{runtime.name}-", kept)
+    words = [word for known in recorded(shell).values() for word in known.words]
     workers = [posixpath.basename(word) for word in words if "/tools/worker-" in word]
-    shell.script(_PRUNE, f"{shell.folder}/tools", "worker-", *workers)
+    prune(shell, f"{shell.folder}/tools", "worker-", *workers)
+
+
+def prune(shell: Shell, folder: str, beginning: str, *kept: str) -> None:
+    """Remove what begins with ``beginning`` from a folder of the device, but for the names to keep.
+
+    Raises:
+        DeviceError: The link is lost.
+    """
+    shell.script(_PRUNE, folder, beginning, *kept)

@@ -68,8 +68,10 @@ class TfliteSession:
     def load(self) -> None:
         """Open the file; the tensors' memory is planned in ``feed_all``, once their shapes are known."""
         resolver = self._module.OpResolverType
-        wanted = resolver.AUTO if self._request["xnnpack"] else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         external = self._external_delegate()
+        # Beside another delegate XNNPACK's operators could not be told from that one's.
+        fast = self._request["xnnpack"] and not external
+        wanted = resolver.AUTO if fast else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         try:
             self._interpreter = self._module.Interpreter(
                 model_path=self._request["model"],

@@ -144,6 +144,26 @@ def test_a_python_that_does_not_run():
     assert found.python_problem == "/usr/bin/python3 does not run: Illegal instruction"
 
 
+@pytest.mark.parametrize("name", sorted(file.stem for file in _PROBES.glob("*.txt")))
+def test_answers_that_are_cut_short_or_garbled_are_read_as_far_as_they_go(name):
+    text = (_PROBES / f"{name}.txt").read_text(encoding="utf-8")
+    for end in range(0, len(text), 37):
+        read(split(text[:end], "MARK"))
+        read(split(text[:end] + "9" * 40 + text[end + 40 :], "MARK"))
+
+
+def test_numbers_that_are_none_are_an_error_of_the_device(tmp_path, monkeypatch):
+    """More digits than Python turns into a number."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "df").write_text(f"#!/bin/sh\necho '/dev/x 1 1 {'9' * 5000} 1% /'\n")
+    (programs / "df").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    with Shell(Device("odd", "local", str(tmp_path))) as shell, pytest.raises(DeviceError) as caught:
+        probe(shell)
+    assert caught.value.message == "odd answers with numbers that are none."
+
+
 def test_control_characters_do_not_reach_the_terminal():
     answers = split("MARK model\n\x1b[2JEvil\x07 board\x00\n\nMARK end\n", "MARK")
     assert answers == {"model": "[2JEvil board", "end": ""}
@@ -168,7 +188,7 @@ def _shells() -> list[list[str]]:
 
 def _run(shell: list[str], folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [*shell, "-s", "MARK", folder, device_python.ASK, "import sys; sys.exit(3)"],
+        [*shell, "-s", "MARK", folder, device_python.ASK, "pass"],
         input=_SCRIPT.read_text(encoding="utf-8"), capture_output=True, text=True, check=True, timeout=120,
         env=dict(os.environ) | environment,
     )  # fmt: skip
@@ -193,6 +213,27 @@ def test_every_shell_finds_what_python_finds(shell, tmp_path):
     if kind == "glibc":
         assert str(found.libc) == f"glibc {version}"
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_nothing_of_the_users_is_removed_or_run(tmp_path):
+    """Neither a program that is found, nor what has a name like that of the attempt to write."""
+    program = tmp_path / "benchmark_model"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (tmp_path / ".MARK").write_text("mine")
+    for module in ("json", "numpy", "platform"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('not this one')")
+    done = subprocess.run(
+        ["sh", "-s", "MARK", tmp_path, device_python.ASK, "pass"],
+        input=_SCRIPT.read_text(encoding="utf-8"), capture_output=True, text=True, check=True, timeout=120,
+        cwd=tmp_path, env=dict(os.environ) | {"HOME": str(tmp_path)},
+    )  # fmt: skip
+    found = read(split(done.stdout, "MARK"))
+    assert found.benchmark_models == (str(program),)
+    assert found.python is not None, found.python_problem
+    assert not found.disk.writable
+    assert (tmp_path / ".MARK").read_text() == "mine"
+    assert program.read_text() == "#!/bin/sh\n"
 
 
 @pytest.mark.parametrize("programs", ["busybox", "toybox"])
@@ -223,7 +264,7 @@ def test_a_device_with_small_programs(programs, tmp_path):
 
 def test_hardly_any_program_is_needed(tmp_path):
     """What is missing stays unknown, and the rest is still found."""
-    for name in ("cat", "head", "uname", "sh", "rm", "tr"):
+    for name in ("cat", "head", "uname", "sh", "rm"):
         (tmp_path / name).symlink_to(shutil.which(name))
     done = _run([shutil.which("dash") or "/bin/sh"], tmp_path, PATH=str(tmp_path))
     found = read(split(done.stdout, "MARK"))

@@ -1,6 +1,7 @@
 """Facts of emulated devices: a Raspberry Pi behind its own sshd, and a phone behind Android's own adbd."""
 
 import pytest
+from devicelab.processes import LabError
 
 from edgekit.device import Device
 from edgekit.device_facts import DeviceFacts, probe
@@ -68,11 +69,19 @@ def test_a_pi_without_python_with_a_wrong_clock(fake_pi):
 
 
 def test_a_pi_whose_disks_are_of_little_use(fake_pi):
+    fake_pi.hide_python()  # which takes long to start in an emulator
     fake_pi.mount_small_disk("/mnt", size_mb=8)
     small = probed(fake_pi, "/mnt/edge kit's")
     assert small.disk.path == "/mnt"
     assert small.disk.free_bytes == 8 * _MIB
     assert codes(small) == {"EK826"}
+    with pytest.raises(LabError):
+        fake_pi.machine.run("sh", "-c", "cat /dev/zero > /mnt/everything")
+    full = probed(fake_pi, "/mnt/edgekit")
+    assert (full.disk.free_bytes, full.disk.writable) == (0, False)
+    assert codes(full) == {"EK826", "EK827"}
+    assert fake_pi.machine.run("ls", "-A", "/mnt").split() == ["everything"]
+    fake_pi.machine.run("rm", "/mnt/everything")
     fake_pi.machine.mount("-o", "remount,noexec", "tmpfs", at="/mnt")
     noexec = probed(fake_pi, "/mnt/edgekit")
     assert (noexec.disk.writable, noexec.disk.executable) == (True, False)

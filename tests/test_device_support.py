@@ -46,9 +46,9 @@ def test_a_laptop_keeps_the_accelerator():
         # Debian 12, 11 and 10, and Ubuntu 18.04.
         ((2, 36), "2.3.0", True, True, True),
         ((2, 31), "1.4.0", True, True, True),
-        ((2, 28), None, True, True, False),
-        ((2, 27), None, False, True, False),
-        ((2, 26), None, False, False, False),
+        ((2, 28), None, True, True, True),
+        ((2, 27), None, False, True, True),
+        ((2, 13), None, False, False, False),
     ],
 )
 def test_an_older_glibc_runs_less(glibc, litert, onnxruntime, tflite_runtime, native):
@@ -100,6 +100,18 @@ def test_a_phone_runs_the_native_runner_with_a_library_of_its_own():
         "with a TFLite library for Android that you name, and Android's NDK",
     )
     assert platform_tags(facts_of("android_phone")) == []
+
+
+def test_the_native_runner_needs_a_library_where_litert_has_none():
+    assert answers(facts_of("x86_laptop"))["native"] == (True, None, "with a TFLite library that you name")
+    old = answers(with_platform(facts_of("pi4"), Platform((3, 7), "aarch64", (2, 28))))
+    assert old["native"] == (
+        True,
+        None,
+        "with a TFLite library that you name: LiteRT's own needs glibc 2.30",
+    )
+    phone = facts_of("android_phone")
+    assert not answers(replace(phone, userland="armv7l"))["native"][0]
 
 
 def test_musl_is_named():

@@ -30,6 +30,7 @@ _PUBLIC = [
     "device_probe",
     "device_remove",
     "device_setup",
+    "device_setup_native",
     "doctor",
     "evaluate",
     "explain",

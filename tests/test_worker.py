@@ -153,6 +153,24 @@ def test_dynamic_batch_runs_with_one_sample(tmp_path, models):
     assert opened["batch"] == 1
 
 
+def test_a_delegate_that_refuses_is_named(tmp_path, models):
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("there is no gcc to make a delegate with")
+    (tmp_path / "delegate.c").write_text(
+        "#include <stddef.h>\n"
+        "void *tflite_plugin_create_delegate(char **k, char **v, size_t n, void (*say)(const char *)) "
+        '{ say("no such chip"); return NULL; }\n'
+        "void tflite_plugin_destroy_delegate(void *d) {}\n"
+    )
+    library = tmp_path / "libchip.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "delegate.c"], check=True)
+    request = opening(models.tflite_cnn_int8, runtime="litert", delegate={"library": str(library)})
+    reply = run_worker(tmp_path, [request])[0]
+    assert reply["error"]["kind"] == "delegate"
+    assert "libchip.so gives no delegate" in reply["error"]["message"]
+
+
 def test_outputs_of_many_sets_come_back_in_order(tmp_path, dense_onnx):
     samples = np.arange(12, dtype=np.float32).reshape(3, 4)
     sets = {"feeds": 3, "shapes": [[1, 4]], "blob": samples.tobytes()}

@@ -20,6 +20,8 @@ Examples:
   edgekit device setup pi --runtime litert --dry-run
   edgekit device setup pi --runtime litert --fetch-only --wheels wheels/
   edgekit device setup pi --runtime litert --wheels wheels/
+  edgekit device setup board --native
+  edgekit device setup phone --native --library libtensorflowlite_c.so
 """
 _MIB = 1 << 20
 
@@ -28,9 +30,17 @@ _MIB = 1 << 20
 @click.argument("device", metavar="DEVICE")
 @click.option(
     "--runtime",
-    required=True,
     metavar="NAME",
     help="What will run models there: litert, onnxruntime, tflite_runtime.",
+)
+@click.option(
+    "--native", is_flag=True, help="Bring a runner in C, compiled here, to a device without Python."
+)
+@click.option(
+    "--library",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="With --native: a TFLite C library for the device, as Android's AAR has one.",
 )
 @click.option(
     "--wheels",
@@ -45,7 +55,15 @@ _MIB = 1 << 20
 @click.option("--with-webgpu", is_flag=True, help="Bring LiteRT's WebGPU accelerator too.")
 @click.option("--dry-run", is_flag=True, help="Say what would be brought to the device and why, and stop.")
 def command(
-    device: str, runtime: str, *, fetch_only: bool, dry_run: bool, with_webgpu: bool, **options: Any
+    device: str,
+    runtime: str | None,
+    *,
+    native: bool,
+    library: Path | None,
+    fetch_only: bool,
+    dry_run: bool,
+    with_webgpu: bool,
+    **options: Any,
 ) -> Outcome:
     """Bring a runtime to DEVICE, and try it there.
 
@@ -54,17 +72,24 @@ def command(
     """
     from edgekit.verbs.device_setup import device_setup, fetch_wheels, plan_setup
 
+    if native == (runtime is not None) or (library is not None and not native):
+        raise click.UsageError("Give either --runtime NAME, or --native with or without --library.")
+    if native:
+        if fetch_only or with_webgpu:
+            raise click.UsageError("--fetch-only and --with-webgpu are for --runtime.")
+        return _native(device, library, options["wheels"], dry_run=dry_run)
+    assert runtime is not None  # noqa: S101 - refused above
     if dry_run:
         plan = plan_setup(device, runtime, **options)
         return Outcome({"dry_run": True, **plan.describe()}, view=_plan_view(plan))
     if fetch_only:
         with progress("fetching") as advance:
             plan = fetch_wheels(device, runtime, progress=advance, **options)
-        folder = "" if options["wheels"] is None else f" --wheels {plan.folder}"
+        folder = () if options["wheels"] is None else ("--wheels", plan.folder)
         return Outcome(
             {"fetch_only": True, **plan.describe()},
             view=_plan_view(plan),
-            next_steps=[command_line("device", "setup", device, "--runtime", runtime) + folder],
+            next_steps=[command_line("device", "setup", device, "--runtime", runtime, *folder)],
         )
     with progress(f"setting up {runtime}") as advance:
         plan, done = device_setup(
@@ -77,12 +102,31 @@ def command(
     )
 
 
+def _native(device: str, library: Path | None, wheels: Path | None, *, dry_run: bool) -> Outcome:
+    from edgekit.verbs.device_setup_native import device_setup_native, plan_native_setup
+
+    if dry_run:
+        plan = plan_native_setup(device, library=library, wheels=wheels)
+        origin = plan.library or plan.wheel or "a wheel that is to be fetched"
+        view = [
+            f"would compile the runner for {plan.platform}, and bring it there with the library of {origin}"
+        ]
+        return Outcome({"dry_run": True, **plan.describe()}, view=view)
+    with progress("setting up the native runner") as advance:
+        plan, done = device_setup_native(device, library=library, wheels=wheels, progress=advance)
+    return Outcome(
+        {**plan.describe(), "installed": done.describe()},
+        view=_done_view(f"the native runner with TFLite {plan.version} is set up: {plan.platform}", done),
+        next_steps=[command_line("benchmark", "MODEL", "--device", device, "--runtime", "native")],
+    )
+
+
 def _plan_view(plan: "SetupPlan") -> "list[RenderableType]":
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("package", "wheel", "MiB", "why"):
-        table.add_column(heading, justify="right" if heading == "MiB" else "left")
+        table.add_column(heading, justify="right" if heading == "MiB" else "left", overflow="fold")
     for package, wheel in zip(plan.packages, plan.wheels, strict=True):
         name = wheel.name if wheel else "to be fetched"
         size = f"{wheel.stat().st_size / _MIB:.1f}" if wheel else ""
@@ -96,12 +140,16 @@ def _plan_view(plan: "SetupPlan") -> "list[RenderableType]":
 
 
 def _view(plan: "SetupPlan", done: "RuntimeSetup") -> "list[RenderableType]":
-    tried = done.trial
     before = f", in place of {done.replaced}" if done.replaced not in {None, done.runtime.version} else ""
+    return _done_view(f"{plan.runtime} {plan.version} is set up{before}: {plan.python.platform}", done)
+
+
+def _done_view(head: str, done: "RuntimeSetup") -> "list[RenderableType]":
+    tried = done.trial
     sent, unpacked = done.bytes_sent / _MIB, done.unpacked_bytes / _MIB
     times = f"imported in {tried['runtime_import_ms']:.0f} ms, loaded in {tried['load_ms']:.1f} ms"
     return [
-        f"{plan.runtime} {plan.version} is set up{before}: {plan.python.platform}",
+        head,
         f"sent {sent:.1f} MiB, unpacked {unpacked:.1f} MiB, {done.seconds:.1f} s in all",
         f"tried on a tiny model: {times}, delegate {tried['delegate']}",
     ]

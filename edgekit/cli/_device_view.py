@@ -55,7 +55,10 @@ def _is(facts: "DeviceFacts") -> "Iterator[tuple[str, str]]":
         yield "memory", f"{available}{_mib(memory.total_bytes)}{swap}"
     disk = facts.disk
     free = "unknown space" if disk.free_bytes is None else f"{_mib(disk.free_bytes)}"
-    rights = "may write and run programs" if disk.executable else disk.problem or "may not run programs"
+    rights = "may write and run programs"
+    if not disk.executable:
+        reason = f" ({disk.problem})" if disk.problem else ""
+        rights = f"{'nothing can be run there' if disk.writable else 'not writable'}{reason}"
     yield "disk", f"{free} free in {disk.path}, {rights}"
     patch = facts.android and facts.android.security_patch
     sdk = f" (SDK {facts.android.sdk})" if facts.android and facts.android.sdk else ""

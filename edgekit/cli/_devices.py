@@ -1,13 +1,15 @@
 """What the commands that run models on devices have in common: their options, and durations like 10m."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from edgekit.device import Device
+    from edgekit.findings import Finding
     from edgekit.interleaved import Delegate
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
@@ -52,7 +54,7 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
         "--delegate",
         metavar="cpu|LIBRARY[,KEY=VALUE...]",
-        help="A TFLite delegate in a library of the machine that runs the model.  [default: cpu]",
+        help="A TFLite delegate of the machine that runs the model; built-in kernels run the rest.  [default: cpu]",
     )(command)
     return click.option(
         "--device",
@@ -92,3 +94,15 @@ def chosen_delegate(text: str | None) -> "Delegate | None":
             "Give the delegate's library on the device: --delegate /usr/lib/libvx_delegate.so[,KEY=VALUE...]",
         )
     return Delegate.parse(text)
+
+
+def findings_of(devices: "Mapping[str, Sequence[Finding]]") -> "list[Finding]":
+    """The findings of several devices: what is the same on all of them once, the rest with the device named."""
+    told: list[Finding] = []
+    for device, findings in devices.items():
+        for finding in findings:
+            if device in finding.message or all(finding in others for others in devices.values()):
+                told.append(finding)
+            else:
+                told.append(replace(finding, message=f"{device}: {finding.message}"))
+    return list(dict.fromkeys(told))

@@ -1,11 +1,19 @@
 """``edgekit benchmark``: how fast models are, on this machine or on devices."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._devices import Duration, Processors, chosen_delegate, chosen_devices, device_options
+from edgekit.cli._devices import (
+    Duration,
+    Processors,
+    chosen_delegate,
+    chosen_devices,
+    device_options,
+    findings_of,
+)
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line, progress
 from edgekit.errors import UsageError
@@ -77,6 +85,11 @@ class _Warmup(click.ParamType):  # type: ignore[type-arg] # generic only since c
     help="auto: where a device throttled, wait until it is cool and measure again.",
 )
 @click.option(
+    "--benchmark-model",
+    metavar="auto|PATH",
+    help="Run Google's benchmark_model, where the device has it, on the same files too.",
+)
+@click.option(
     "--cpu-affinity", type=Processors(), metavar="CPUS", help="Run on these processors: 2,3 or 0-3."
 )
 @click.option(
@@ -107,12 +120,17 @@ def command(
     one is the baseline. On a device the model is sent once, runs in the runtime that edgekit device setup put
     there, and every raw sample comes back; a device that throttled meanwhile gives exit status 6.
     """
+    from edgekit.device import Device
     from edgekit.files import check_output
     from edgekit.interleaved import BenchmarkOptions
-    from edgekit.verbs.benchmark import subjects
+    from edgekit.verbs.benchmark import benchmark, subjects
+    from edgekit.workflows.benchmark_on_devices import DeviceBenchmark, benchmark_on_devices
 
     cooldown, required = chosen.pop("cooldown") == "auto", chosen.pop("require_placement")
     devices = chosen_devices(chosen.pop("devices"))
+    tool = chosen.pop("benchmark_model")
+    if tool is not None and not devices:
+        raise UsageError("EK522", "--benchmark-model is for devices.", "Add --device NAME.")
     warmup, affinity = chosen.pop("warmup"), chosen.pop("cpu_affinity")
     options = BenchmarkOptions(
         warmup_runs=None if warmup == "auto" else warmup,
@@ -128,38 +146,35 @@ def command(
                 "EK522", "--save takes the samples of one device.", "Measure one device at a time."
             )
     if dry_run:
-        return _plan(subjects(models, options), options, devices)
-    results, failures = _measured(models, devices, options, cooldown=cooldown)
-    if save is not None:
-        results[0].record().save(save)
-    return _outcome(models, results, failures, require_stable=require_stable, required=required)
-
-
-def _measured(
-    models: tuple[Path, ...], devices: "Sequence[Device]", options: "BenchmarkOptions", *, cooldown: bool
-) -> "tuple[list[Benchmark], list[DeviceBenchmark]]":
-    """The benchmarks that there are, and the devices that gave none."""
-    from edgekit.verbs.benchmark import benchmark
-    from edgekit.workflows.benchmark_on_devices import benchmark_on_devices
-
-    with progress("measuring") as advance:
-        if not devices:
-            return [benchmark(models, options, progress=advance)], []
-        found = benchmark_on_devices(models, devices, options, cooldown=cooldown, progress=advance)
-    return [one.benchmark for one in found if one.benchmark], [one for one in found if not one.benchmark]
+        # What a device has is not asked now.
+        known = replace(options, runtime=None) if devices else options
+        return _plan(subjects(models, known), options, devices)
+    if not devices:
+        with progress("measuring") as advance:
+            here = benchmark(models, options, progress=advance)
+        found: Sequence[DeviceBenchmark] = [DeviceBenchmark(Device("local", "local"), here)]
+    else:
+        with progress("measuring") as advance:
+            found = benchmark_on_devices(
+                models, devices, options, cooldown=cooldown, reference_tool=tool, progress=advance
+            )
+    if save is not None and found[0].benchmark is not None:
+        found[0].benchmark.record().save(save)
+    return _outcome(models, found, require_stable=require_stable, required=required)
 
 
 def _outcome(
     models: tuple[Path, ...],
-    results: "Sequence[Benchmark]",
-    failures: "Sequence[DeviceBenchmark]",
+    found: "Sequence[DeviceBenchmark]",
     *,
     require_stable: bool,
     required: float | None,
 ) -> Outcome:
     from edgekit.findings import Finding, Level
 
-    findings = [finding for result in results for finding in result.findings]
+    results = [one.benchmark for one in found if one.benchmark is not None]
+    failures = [one for one in found if one.benchmark is None]
+    findings = findings_of({result.device: result.findings for result in results})
     throttled = [result.device for result in results if result.throttled and result.device != "local"]
     for device in throttled:
         text = f"{device} throttled while it was measured: the numbers are not those of a cool device."
@@ -177,10 +192,10 @@ def _outcome(
         code, status = _MISPLACED, "failed"
     if failures and failures[0].error is not None:
         code, status = failures[0].error.exit_code, "failed"
-    documents = [result.describe() for result in results] + [one.describe() for one in failures]
+    documents = [one.describe() for one in found]
     return Outcome(
         documents[0] if len(documents) == 1 else {"devices": documents},
-        view=[part for result in results for part in _view(result)],
+        view=[*_view(results, failures), *(line for one in found for line in _tool_view(one))],
         findings=findings,
         status=status,
         exit_code=code,
@@ -209,7 +224,7 @@ def _plan(chosen: "Sequence[Subject]", options: "BenchmarkOptions", devices: "Se
     runs = "as many runs as fit" if options.runs is None else f"{options.runs} runs"
     warmup = "until steady" if options.warmup_runs is None else f"{options.warmup_runs} runs"
     steps = [
-        f"{subject.artifact.path} in {subject.runtime}, {options.threads} thread(s), "
+        f"{subject.artifact.path} in {options.runtime or subject.runtime}, {options.threads} thread(s), "
         f"warm-up {warmup}, then {runs} in at most {options.seconds:g} s{place}"
         for place in ([f" on {device.name} ({device.url})" for device in devices] or [""])
         for subject in chosen
@@ -224,26 +239,47 @@ def _next_steps(models: tuple[Path, ...]) -> list[str]:
     return [f"{command} measures both in turn and gives their ratio"]
 
 
-def _view(result: "Benchmark") -> "list[RenderableType]":
+def _tool_view(found: "DeviceBenchmark") -> list[str]:
+    return [
+        f"{said.program} says {said.mean_ms:.3f} ms on average, first {said.first_inference_ms:.3f}, "
+        f"init {said.init_ms:.1f}"
+        for said in found.reference
+    ]
+
+
+def _view(
+    results: "Sequence[Benchmark]", failures: "Sequence[DeviceBenchmark]" = ()
+) -> "list[RenderableType]":
+    """One table for all devices, then what each model did on each."""
     from rich.table import Table
 
+    several = len(results) + len(failures) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
+    if several:
+        table.add_column("device")
     for number, heading in enumerate(
         ("model", "kB", "load ms", "first", "median", "95% interval", "p90", "p99", "peak MB")
     ):
         table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
-    for model in result.models:
-        table.add_row(*_row(model))
     parts: list[RenderableType] = [table, ""]
+    for result in results:
+        for model in result.models:
+            table.add_row(*([result.device] if several else []), *_row(model))
+        parts.extend(_details(result))
+    for failure in failures:
+        table.add_row(failure.device.name, "failed")
+    return parts
+
+
+def _details(result: "Benchmark") -> "Iterator[str]":
     for model in result.models:
         facts = f"{len(model.latency.values)} runs, {_where(model)}, {model.noise.verdict}"
-        parts.append(f"{histogram(model.latency)}  {model.subject.artifact.path.name}: {facts}")
-        parts.extend(_course(model))
+        yield f"{histogram(model.latency)}  {model.subject.artifact.path.name}: {facts}"
+        yield from _course(model)
     for entry in result.ratios:
         interval = f" (95%: {entry.ci95[0]:.3f} to {entry.ci95[1]:.3f})" if entry.ci95 else ""
         names = Path(entry.candidate).name, Path(entry.baseline).name
-        parts.append(f"{names[0]} takes {entry.median_ratio:.3f} times as long as {names[1]}{interval}")
-    return parts
+        yield f"{names[0]} takes {entry.median_ratio:.3f} times as long as {names[1]}{interval}"
 
 
 def _course(model: "ModelBenchmark", width: int = 60) -> list[str]:

@@ -23,7 +23,7 @@ Examples:
 
 @edgekit_command(epilog=_EPILOG)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--device", required=True, metavar="D", help="A device's name, or its URL.")
+@click.option("--device", required=True, metavar="NAME|URL", help="The device.")
 @click.option(
     "--health-check",
     metavar="DATA",

@@ -81,7 +81,7 @@ def add(
 
 @edgekit_command(name="list", epilog="Example: edgekit device list")
 def list_devices() -> Outcome:
-    """List the devices of the inventory, and those that adb sees besides."""
+    """List the devices, and those that adb sees besides."""
     import edgekit
 
     found = edgekit.device_list()
@@ -150,8 +150,10 @@ def _probe_view(found: "DeviceProbe") -> "list[RenderableType]":
 
 def _next_steps(found: "DeviceProbe", name: str) -> list[str]:
     """Set up the first runtime that can run, where none is yet."""
-    possible = [runtime.name for runtime in found.support if runtime.possible]
+    possible = [runtime for runtime in found.support if runtime.possible]
     if found.facts.installed_runtimes or not possible:
         return []
-    how = ["--native"] if possible[0] == "native" else ["--runtime", possible[0]]
+    how = ["--runtime", possible[0].name]
+    if possible[0].name == "native":
+        how = ["--native", *([] if possible[0].version else ["--library", "FILE"])]
     return [command_line("device", "setup", name, *how)]

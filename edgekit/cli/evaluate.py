@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._devices import chosen_delegate, chosen_devices, device_options
+from edgekit.cli._devices import chosen_delegate, chosen_devices, device_options, findings_of
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line, progress
 from edgekit.errors import UsageError
@@ -124,7 +124,7 @@ def _on_devices(
     )
     with progress(f"evaluating {model.name}") as advance:
         found = evaluate_on_devices(model, data, devices, options=how, progress=advance, **options)
-    findings = [finding for one in found if one.evaluation for finding in one.evaluation.findings]
+    findings = findings_of({one.device.name: one.evaluation.findings for one in found if one.evaluation})
     errors = [one.error for one in found if one.error]
     findings += [Finding(error.code, error.message, error.hint, Level.ERROR) for error in errors]
     documents = [

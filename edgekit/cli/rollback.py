@@ -15,7 +15,7 @@ Examples:
 
 
 @edgekit_command(epilog=_EPILOG)
-@click.option("--device", required=True, metavar="D", help="A device's name, or its URL.")
+@click.option("--device", required=True, metavar="NAME|URL", help="The device.")
 @click.option("--to", metavar="DIGEST", help="Another release, by the beginning of its digest.")
 @click.option(
     "--health-check",

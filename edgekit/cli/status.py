@@ -17,7 +17,7 @@ _DAMAGED = 5
 
 
 @edgekit_command(epilog=_EPILOG)
-@click.option("--device", required=True, metavar="D", help="A device's name, or its URL.")
+@click.option("--device", required=True, metavar="NAME|URL", help="The device.")
 def command(device: str) -> Outcome:
     """Say what is in service on a device, and whether it is whole.
 

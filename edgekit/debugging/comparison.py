@@ -80,7 +80,11 @@ class Comparison:
             "b": (b.open, b.graph.expose([value.key for value in b.graph.values if not value.is_input])),
             "replay": (a.open, a.graph.cut(inner, watched, {})),
         }
-        rounded = _rounded_weights(a.graph, self._pairing)
+        rounded: Tensors = {}
+        for pair in self._pairing.pairs:
+            own = {} if pair.b.is_conversion else _rounded_weights(a.graph, pair)
+            self.seen[pair.b.key].has_rounded_weights = own is not None
+            rounded |= own or {}
         if rounded:
             files["rounded"] = (a.open, a.graph.cut(inner, watched, rounded))
         if self._repeat is not None:
@@ -112,6 +116,7 @@ class Comparison:
             if a[pair.a.key].shape != measured.shape:
                 raise _shapes_differ(pair, a[pair.a.key], measured)
             seen.whole.add(a[pair.a.key], measured)
+            seen.add_clipping(a[pair.a.key], pair.b)
             if pair.a.key in repeat:
                 seen.repeat.add(a[pair.a.key], repeat[pair.a.key])
             exact = self._exact(pair, a, b, replay)
@@ -133,8 +138,9 @@ class Comparison:
     def _compare_with_plain(self, plain: Mapping[str, Array], b: Tensors) -> None:
         for name, key in self._b.graph.outputs.items():
             if key in b:
-                error = np.abs(plain[name].astype(np.float64) - b[key])
-                self.exposed_differs = max(self.exposed_differs, float(np.nanmax(error, initial=0.0)))
+                sums = Sums()
+                sums.add(plain[name], b[key])
+                self.exposed_differs = max(self.exposed_differs, sums.largest)
 
     def _check_finite(self, pair: Pair, values: Array) -> None:
         if values.dtype.kind == "f" and np.isnan(values).any():
@@ -161,29 +167,31 @@ def _as_seen(inputs: Mapping[str, Array], specs: tuple[TensorSpec, ...]) -> Tens
     return seen
 
 
-def _rounded_weights(graph: Graph, pairing: Pairing) -> Tensors:
-    """A's weights rounded to the grids of B's: the best that B could have in their place."""
+def _rounded_weights(graph: Graph, pair: Pair) -> Tensors | None:
+    """A's weights rounded to the grids of B's: the best that B could have in their place.
+
+    None where B has weights on a grid that are not those of A.
+    """
     rounded: Tensors = {}
-    for pair in pairing.pairs:
-        for place, weight in pair.a.weights.items():
-            other = pair.b.weights.get(place)
-            if other is None or other.shape != weight.shape or pair.b.is_conversion:
-                continue
-            values = graph.constant(weight.key)
-            if values is None:
-                continue
-            if other.is_half:
-                rounded[weight.key] = values.astype(np.float16).astype(np.float32)
-            elif other.step is not None:
-                step = np.where(other.step > 0, other.step, 1.0).astype(np.float32)
-                rounded[weight.key] = np.rint(values / step) * step
+    for place, weight in pair.b.weights.items():
+        own = pair.a.weights.get(place)
+        if weight.step is None and not weight.is_half:
+            continue
+        if own is None or own.shape != weight.shape or (values := graph.constant(own.key)).dtype.kind != "f":
+            if weight.is_matrix:
+                return None
+        elif weight.step is None:
+            rounded[own.key] = values.astype(np.float16).astype(np.float32)
+        else:
+            step = np.where(weight.step > 0, weight.step, 1.0).astype(np.float32)
+            rounded[own.key] = np.rint(values / step) * step
     return rounded
 
 
 def _shapes_differ(pair: Pair, one: Array, other: Array) -> ModelError:
     return ModelError(
-        "EK703",
+        "EK701",
         f"{pair.b.name!r} has the shape {list(other.shape)}, and {pair.a.name!r} of the reference "
         f"{list(one.shape)}.",
-        "Compare two versions of one model.",
+        "Compare versions that were made from the same model, in one format.",
     )

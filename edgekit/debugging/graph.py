@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from edgekit.tensor import Array, Quantization
 
 INPUT = "INPUT"
@@ -16,13 +18,20 @@ class Weight:
     """A constant that an operator reads: its name, and the grid that its values lie on.
 
     ``step`` is the distance of neighbouring values, shaped to be multiplied with the constant; None where it
-    holds real numbers, of 16 bits where ``is_half``.
+    holds real numbers, of 16 bits where ``is_half``. ``noise`` is the power of rounding to that grid, as a share of
+    the constant's own power: step^2 / 12 over the mean square.
     """
 
     key: str
     shape: tuple[int, ...]
     step: Array | None = None
     is_half: bool = False
+    noise: float = 0.0
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is multiplied with what the operator reads, and no bias or scalar."""
+        return len(self.shape) >= 2
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,8 @@ class Value:
 
     ``key`` is the name under which the exposed file gives it, ``name`` what people call it. ``shape`` has None
     where a size is free. ``inputs`` are the keys of the inner tensors and the names of the model's inputs that its
-    operator reads, in order, and ``weights`` its constants by their place among the operator's inputs.
+    operator reads, in order, and ``weights`` its constants by their place among the operator's inputs;
+    ``has_unknown_grid`` says that some of those are integers of a kind that is not read here.
     """
 
     key: str
@@ -43,6 +53,7 @@ class Value:
     inputs: tuple[str, ...]
     weights: Mapping[int, Weight]
     is_conversion: bool = False
+    has_unknown_grid: bool = False
 
     @property
     def is_input(self) -> bool:
@@ -57,10 +68,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Hidden:
-    """A tensor that cannot be made visible, and why: ``Hidden("state", "it is a variable")``."""
+    """A tensor that cannot be made visible, and why: ``Hidden("state", "it is a variable", ...)``.
+
+    ``value`` is None for what lies inside of control flow.
+    """
 
     name: str
     reason: str
+    value: Value | None = None
 
 
 class Graph(Protocol):
@@ -93,8 +108,14 @@ class Graph(Protocol):
             weights: New values of constants, by their keys.
         """
 
-    def constant(self, key: str) -> Array | None:
-        """A constant of real numbers; None for one of integers."""
+    def constant(self, key: str) -> Array:
+        """A constant as it is stored: real numbers, or integers without their scale."""
+
+
+def rounding_noise(values: Array, step: Array) -> float:
+    """See ``Weight.noise``: the values are integers around zero, times ``step`` they are real."""
+    power = float(np.mean(np.square(values * step, dtype=np.float64)))
+    return float(np.mean(np.square(step, dtype=np.float64))) / 12 / power if power > 0 else 0.0
 
 
 def fed(key: str) -> str:

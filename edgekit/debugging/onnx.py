@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.debugging.graph import INPUT, Hidden, Value, Weight, fed
+from edgekit.debugging.graph import INPUT, Hidden, Value, Weight, fed, rounding_noise
 from edgekit.errors import ModelError
 from edgekit.tensor import Array, Quantization
 
@@ -22,6 +22,8 @@ _OUTPUT_SCALE = {
     "QLinearSoftmax": 3, "QLinearConcat": 0,
 }  # fmt: skip
 _INTEGER_WEIGHTS = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}
+# Their integers have scales of other kinds.
+_UNKNOWN_GRID = frozenset({"MatMulNBits", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul"})
 # What these give lies on the grid of what they read.
 _KEEP_GRID = frozenset(
     {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "Expand"}
@@ -77,10 +79,9 @@ class OnnxGraph:
         content: bytes = model.SerializeToString()
         return content
 
-    def constant(self, key: str) -> Array | None:
+    def constant(self, key: str) -> Array:
         """See ``Graph.constant``."""
-        values = _array(self._stored[key])
-        return values.astype(np.float32) if values.dtype.name in _FLOATS else None
+        return _array(self._stored[key])
 
     def _copy(self) -> "ModelProto":
         import onnx
@@ -161,7 +162,7 @@ class OnnxGraph:
                 value = self._value(name, node)
                 reason = _why_hidden(value, batch)
                 if reason:
-                    hidden.append(Hidden(name, reason))
+                    hidden.append(Hidden(name, reason, value))
                 else:
                     values.append(value)
             if _inner_graphs(node):
@@ -179,7 +180,26 @@ class OnnxGraph:
             node.op_type == "Cast" and {dtype, self._dtype(node.input[0])} <= _FLOATS
         )
         weights = dict(self._weights(node))
-        return Value(name, name, node.op_type, self._shape(name), dtype, grid, inputs, weights, is_conversion)
+        return Value(
+            name,
+            name,
+            node.op_type,
+            self._shape(name),
+            dtype,
+            grid,
+            inputs,
+            weights,
+            is_conversion,
+            node.op_type in _UNKNOWN_GRID or self._reads_blocks(node),
+        )
+
+    def _reads_blocks(self, node: "NodeProto") -> bool:
+        """Whether a constant of the operator has a scale for each block of its values."""
+        return any(
+            _is_blockwise(self._writers[name])
+            for name in node.input
+            if name in self._constants and name in self._writers
+        )
 
     def _grid(self, node: "NodeProto", inputs: tuple[str, ...]) -> Quantization | None:
         place = _OUTPUT_SCALE.get(node.op_type)
@@ -219,8 +239,7 @@ class OnnxGraph:
                 yield place, Weight(name, tuple(tensor.dims), None, _array(tensor).dtype == np.float16)
             elif writer is not None and name in self._constants and writer.op_type == "DequantizeLinear":
                 integers, scale = self._stored.get(writer.input[0]), self._stored.get(writer.input[1])
-                blocks = any(attribute.name == "block_size" and attribute.i for attribute in writer.attribute)
-                if integers is not None and scale is not None and not blocks:
+                if integers is not None and scale is not None and not _is_blockwise(writer):
                     axis = next((entry.i for entry in writer.attribute if entry.name == "axis"), 1)
                     yield place, _on_grid(integers, _array(scale), axis)
 
@@ -251,6 +270,10 @@ def _constant_nodes(graph: "GraphProto") -> Iterator[tuple[str, "TensorProto"]]:
         for attribute in node.attribute:
             if node.op_type == "Constant" and attribute.name == "value":
                 yield node.output[0], attribute.t
+
+
+def _is_blockwise(node: "NodeProto") -> bool:
+    return any(attribute.name == "block_size" and attribute.i for attribute in node.attribute)
 
 
 def _inner_graphs(node: "NodeProto") -> bool:
@@ -291,7 +314,8 @@ def _on_grid(integers: "TensorProto", scale: Array, axis: int) -> Weight:
         sizes = [1] * len(shape)
         sizes[axis] = -1
         step = step.reshape(sizes)
-    return Weight(integers.name, shape, step.reshape(()) if step.size == 1 else step)
+    step = step.reshape(()) if step.size == 1 else step
+    return Weight(integers.name, shape, step, noise=rounding_noise(_array(integers).astype(np.float32), step))
 
 
 def _sizes(value: Value) -> list[int | None]:

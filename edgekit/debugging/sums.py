@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgekit.debugging.graph import Value
-from edgekit.tensor import Array
+from edgekit.tensor import Array, Quantization
 
 
 @dataclass
@@ -43,6 +43,13 @@ class Sums:
         return decibels(self.signal, self.noise)
 
     @property
+    def noise_share(self) -> float:
+        """The noise over the signal; 0 where nothing differs."""
+        if self.noise == 0:
+            return 0.0
+        return self.noise / self.signal if self.signal > 0 else math.inf
+
+    @property
     def cosine(self) -> float:
         """1 where both point the same way; 1 too where both are zero."""
         norms = math.sqrt(self.signal * self.other)
@@ -53,6 +60,8 @@ def decibels(signal: float, noise: float) -> float:
     """A ratio of powers in dB; infinite where there is no noise."""
     if noise <= 0:
         return math.inf
+    if math.isinf(noise):
+        return -math.inf
     return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
 
 
@@ -62,8 +71,8 @@ class Seen:
 
     ``whole`` compares B with A as they run. ``own`` compares what B's operator wrote with what A's makes of the
     same inputs, values beyond B's range cut off: the error of this operator alone. ``clipping`` is what that cutting
-    takes away, ``weights`` what rounding A's weights to B's grid changes, and ``repeat`` compares A with itself in
-    other kernels.
+    takes from A's tensor, ``weights`` what rounding A's weights to B's grid changes, and ``repeat`` compares A with
+    itself in other kernels.
     """
 
     whole: Sums = field(default_factory=Sums)
@@ -74,22 +83,24 @@ class Seen:
     saturated: int = 0
     rounded_count: int = 0
     hybrid_noise: float = 0.0
+    has_rounded_weights: bool = False
 
     def add_own(self, exact: Array, rounded: Array, measured: Array, value: Value) -> None:
         """Add what B's operator should have written, also with rounded weights, and what it wrote."""
-        if value.quantization is None:
-            inside = exact
-        else:
-            limits = np.iinfo(value.dtype)
-            scale, zero_point = value.quantization.scales[0], value.quantization.zero_points[0]
-            low, high = (scale * (limit - zero_point) for limit in (limits.min, limits.max))
-            inside, rounded = np.clip(exact, low, high), np.clip(rounded, low, high)
-            self.saturated += int(np.sum(np.abs(exact - inside) > scale / 2))
-            self.clipping.add(exact, inside)
+        if value.quantization is not None:
+            low, high = _range(value, value.quantization)
+            exact, rounded = np.clip(exact, low, high), np.clip(rounded, low, high)
             # Zeros behind a ReLU and what is cut off lie on the grid's ends, without any rounding.
-            self.rounded_count += int(np.sum((inside > low + scale / 2) & (inside < high - scale / 2)))
-        self.own.add(inside, measured)
-        self.weights.add(inside, rounded)
+            self.rounded_count += int(np.sum((exact > low) & (exact < high)))
+        self.own.add(exact, measured)
+        self.weights.add(exact, rounded)
+
+    def add_clipping(self, reference: Array, value: Value) -> None:
+        """Add A's tensor, of which B's may be too narrow to hold all."""
+        if value.quantization is not None:
+            inside = np.clip(reference, *_range(value, value.quantization))
+            self.saturated += int(np.sum(np.abs(reference - inside) > value.quantization.scales[0] / 2))
+            self.clipping.add(reference, inside)
 
     def add_hybrid(self, exact: Array, inputs: Sequence[Array], levels: int) -> None:
         """Add the noise to expect where a kernel rounds its real inputs to so many levels either side of zero."""
@@ -104,4 +115,11 @@ class Seen:
     @property
     def saturated_share(self) -> float:
         """The share of values that lie beyond what B's tensor can hold."""
-        return self.saturated / self.own.count if self.own.count else 0.0
+        return self.saturated / self.whole.count if self.whole.count else 0.0
+
+
+def _range(value: Value, quantization: Quantization) -> tuple[float, float]:
+    """The smallest and the largest real number that a quantized tensor can hold."""
+    limits = np.iinfo(value.dtype)
+    scale, zero_point = quantization.scales[0], quantization.zero_points[0]
+    return scale * (limits.min - zero_point), scale * (limits.max - zero_point)

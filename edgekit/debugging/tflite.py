@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from edgekit import flatbuffer
-from edgekit.debugging.graph import INPUT, Hidden, Value, Weight, fed
+from edgekit.debugging.graph import INPUT, Hidden, Value, Weight, fed, rounding_noise
 from edgekit.tensor import Array, Quantization
 
 _CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _VISIBLE = frozenset({"float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool"})
+_INTEGERS = frozenset({"int4", "int8", "uint8", "int16", "int32", "int64"})
+_STORED = _INTEGERS | {"float16", "float32", "float64", "bool"}
 _CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE"})
 
 
@@ -65,14 +67,18 @@ class TfliteGraph:
 
         return flatbuffer.rewrite(self._content, edit)
 
-    def constant(self, key: str) -> Array | None:
+    def constant(self, key: str) -> Array:
         """See ``Graph.constant``."""
         tensor = self._graph.tensors[int(key)]
-        dtype = self._dtypes[tensor.type]
-        if dtype not in {"float32", "float16"}:
-            return None
-        data = bytes(memoryview(self._tree.buffers[tensor.buffer].data))
-        return np.frombuffer(data, dtype).reshape(_numbers(tensor.shape)).astype(np.float32)
+        content = np.frombuffer(bytes(memoryview(self._tree.buffers[tensor.buffer].data)), np.uint8)
+        shape, dtype = _numbers(tensor.shape), self._dtypes[tensor.type]
+        if dtype == "int4":
+            # Two numbers a byte, the lower half first.
+            content = np.stack([content & 15, content >> 4], axis=1).ravel()[: int(np.prod(shape))]
+            values: Array = (content.astype(np.int16) ^ 8) - 8
+        else:
+            values = content.view(dtype if dtype in _STORED else np.uint8)
+        return values.reshape(shape) if values.size == np.prod(shape) else values
 
     def _constant_tensors(self) -> set[int]:
         """What is stored, and what operators make of that alone."""
@@ -99,7 +105,7 @@ class TfliteGraph:
                 value = self._value(index, operator, position)
                 reason = self._why_hidden(index, value, batch)
                 if reason:
-                    hidden.append(Hidden(value.name, reason))
+                    hidden.append(Hidden(value.name, reason, value))
                 else:
                     values.append(value)
             if kind in _CONTROL_FLOW:
@@ -138,7 +144,12 @@ class TfliteGraph:
             tuple(names.get(i, str(i)) for i in inputs if i >= 0 and i not in self._constants),
             {place: weight for place, i in enumerate(inputs) if (weight := self._weight(i)) is not None},
             kind in _CONVERSIONS,
+            any(self._is_blockwise(i) for i in inputs if i >= 0),
         )
+
+    def _is_blockwise(self, index: int) -> bool:
+        table = self._graph.tensors[index].quantization
+        return index in self._constants and table is not None and table.details is not None
 
     def _quantization(self, tensor: Any) -> Quantization | None:
         scales = _scales(tensor)
@@ -156,13 +167,16 @@ class TfliteGraph:
         tensor = self._graph.tensors[index]
         shape = tuple(_numbers(tensor.shape))
         scales = np.asarray(_scales(tensor), np.float32)
-        if not len(scales):
-            return Weight(str(index), shape, None, self._dtypes[tensor.type] == "float16")
+        dtype = self._dtypes[tensor.type]
+        if not len(scales) or dtype not in _INTEGERS:
+            return Weight(str(index), shape, None, dtype == "float16")
         if len(scales) > 1:
             sizes = [1] * len(shape)
             sizes[tensor.quantization.quantizedDimension] = -1
             scales = scales.reshape(sizes)
-        return Weight(str(index), shape, scales)
+        points = _numbers(tensor.quantization.zeroPoint)
+        integers = self.constant(str(index)).astype(np.float32) - (points[0] if len(points) == 1 else 0)
+        return Weight(str(index), shape, scales, noise=rounding_noise(integers, scales))
 
     def _kind(self, operator: Any) -> str:
         code = self._tree.operatorCodes[operator.opcodeIndex]

@@ -4,7 +4,8 @@ Each operator of B is judged by itself. What it wrote is compared with what A's 
 so that errors from further up play no part. To that error stands the one to expect of a correct operator:
 
 - rounding its result to the steps of B's tensor, and of A's where A is quantized too: scale^2 / 12 per value;
-- rounding A's weights to the steps of B's, which is not estimated but computed with A's own operator;
+- rounding A's weights to the steps of B's, which is computed with A's own operator, and estimated only where a
+  converter changed the weights, as folding a batch normalization into them does;
 - rounding its inputs to eight bits, where a kernel does so by itself (dynamic quantization);
 - 100 dB below the signal for kernels that add up real numbers in another order.
 
@@ -15,25 +16,33 @@ Of these the rules are, in this order:
 3. rounding: A and B have the same scale and zero point, and no value differs by more than 2 steps.
 4. defect: the error is at least 10 dB above the expected one, and the SNR below 30 dB; or what lies beyond the
    range of B's tensor is so much that cutting it off alone leaves less than 10 dB.
-5. rounding: the error is less than 6 dB above the expected one, and cutting off leaves at least 30 dB.
+5. rounding: the error is less than 6 dB above the expected one, or the SNR above 50 dB; and cutting off leaves at
+   least 30 dB.
 6. degrades: all the rest, mostly tensors whose range was calibrated too narrow.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from edgekit.debugging.graph import Hidden, Value
 from edgekit.debugging.pairing import Pair, Pairing
 from edgekit.debugging.sums import Seen, Sums, decibels
 
 _KERNELS_DB = 100.0
 _ROUNDING_STEPS = 2.0
 _EXPLAINED_DB, _DEFECT_DB = 6.0, 10.0
-_GOOD_DB, _CUT_OFF_DB = 30.0, 10.0
+_NEAR_DB, _GOOD_DB, _CUT_OFF_DB = 50.0, 30.0, 10.0
 # Outputs below this are of no use, whatever the reason: the error is a third of their size.
 _USELESS_DB = 10.0
+# Half floats have 11 bits, and sums of them lose some.
+_HALF_DB = 60.0
+# Nothing is known about the grid: four bits leave about this much.
+_UNKNOWN_DB = 20.0
+# Products that cancel leave a smaller signal, and all of the noise.
+_CANCELLATION = 4.0
 # Kernels of one model differ by this much more on other samples.
 _REPEAT_DB = 6.0
 
@@ -65,7 +74,8 @@ class TensorReport:
     @property
     def own_db(self) -> float:
         """The SNR of the operator alone, what it cuts off included."""
-        return decibels(self.seen.own.signal, self.seen.own.noise + self.seen.clipping.noise)
+        lost = self.seen.own.noise_share + self.seen.clipping.noise_share
+        return decibels(1.0, lost)
 
     @property
     def is_cut_off(self) -> bool:
@@ -106,26 +116,30 @@ class TensorReport:
         }
 
 
-def judged(pairing: Pairing, seen: Mapping[str, Seen], alone: Mapping[str, Sums]) -> tuple[TensorReport, ...]:
+def judged(
+    pairing: Pairing, seen: Mapping[str, Seen], alone: Mapping[str, Sums], hidden: Sequence[Hidden]
+) -> tuple[TensorReport, ...]:
     """Every pair with its verdict, by the rules above.
 
     Args:
         pairing: The pairs.
         seen: What was seen of each, by the key of B's tensor.
         alone: Sums over B's tensors without a partner.
+        hidden: B's tensors that cannot be seen.
     """
-    hidden = {
-        value.key: value.quantization.scales[0] ** 2 / 12 * sums.count / sums.signal
-        for value in pairing.only_b
-        if value.quantization is not None and (sums := alone[value.key]).signal > 0
-    }
-    sources = {value.key: value.inputs for value in pairing.only_b}
+    unpaired = {value.key: value for value in pairing.only_b}
+    unpaired |= {item.value.key: item.value for item in hidden if item.value is not None}
     reports = []
     for pair in pairing.pairs:
         found = seen[pair.b.key]
-        expected = _expected_noise(pair, found)
-        expected += found.own.signal * sum(hidden.get(key, 0.0) for key in _between(pair, sources))
-        reports.append(_report(pair, found, expected))
+        noise = _expected_noise(pair, found)
+        for value in _between(pair, unpaired):
+            sums = alone.get(value.key, Sums())
+            if value.quantization is not None and sums.signal > 0:
+                step = value.quantization.scales[0]
+                noise += found.own.signal * step * step / 12 * sums.count / sums.signal
+            noise += found.own.signal * _estimated(value)
+        reports.append(_report(pair, found, noise))
     return tuple(reports)
 
 
@@ -157,7 +171,7 @@ def _report(pair: Pair, seen: Seen, expected: float) -> TensorReport:
         verdict = Verdict.ROUNDING
     elif _is_defect(own_db, expected_db) or cut_db < _CUT_OFF_DB:
         verdict = Verdict.DEFECT
-    elif own_db > expected_db - _EXPLAINED_DB and cut_db >= _GOOD_DB:
+    elif (own_db > expected_db - _EXPLAINED_DB or own_db > _NEAR_DB) and cut_db >= _GOOD_DB:
         verdict = Verdict.ROUNDING
     else:
         verdict = Verdict.DEGRADES
@@ -169,21 +183,31 @@ def _is_defect(own_db: float, expected_db: float) -> bool:
 
 
 def _expected_noise(pair: Pair, seen: Seen) -> float:
+    """The power of the error that a correct operator has, over all samples."""
     steps = [q.scales[0] for q in (pair.a.quantization, pair.b.quantization) if q is not None]
     rounding = sum(step * step / 12 for step in steps) * (seen.rounded_count or seen.own.count)
-    return rounding + seen.weights.noise + seen.hybrid_noise + seen.own.signal * 10 ** (-_KERNELS_DB / 10)
+    weights = seen.weights.noise if seen.has_rounded_weights else seen.own.signal * _estimated(pair.b)
+    kernels = _HALF_DB if pair.b.dtype == "float16" else _KERNELS_DB
+    return rounding + weights + seen.hybrid_noise + seen.own.signal * 10 ** (-kernels / 10)
 
 
-def _between(pair: Pair, sources: Mapping[str, Sequence[str]]) -> set[str]:
+def _estimated(value: Value) -> float:
+    """The share of the signal that rounded weights make noise, where A's own weights cannot be rounded instead."""
+    unknown = 10 ** (-_UNKNOWN_DB / 10) if value.has_unknown_grid else 0.0
+    return unknown + _CANCELLATION * sum(
+        weight.noise for weight in value.weights.values() if weight.is_matrix
+    )
+
+
+def _between(pair: Pair, unpaired: Mapping[str, Value]) -> Iterator[Value]:
     """B's tensors without a partner between a pair and those before it."""
-    found: set[str] = set()
-    waiting = [key for key in pair.b.inputs if key in sources]
+    waiting, found = list(pair.b.inputs), set()
     while waiting:
         key = waiting.pop()
-        if key not in found:
+        if key in unpaired and key not in found:
             found.add(key)
-            waiting += [source for source in sources[key] if source in sources]
-    return found
+            waiting += unpaired[key].inputs
+            yield unpaired[key]
 
 
 def _same_grid(pair: Pair) -> bool:

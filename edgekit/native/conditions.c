@@ -182,8 +182,7 @@ static void write_load_average(Text *reply) {
     double load[3];
     if (text != NULL && sscanf(text, "%lf %lf %lf", &load[0], &load[1], &load[2]) == 3)
         text_add(reply, ", \"load_average\": [%.2f, %.2f, %.2f]", load[0], load[1], load[2]);
-    else
-        text_add(reply, ", \"load_average\": null");
+    else text_add(reply, ", \"load_average\": null");
     free(text);
 }
 
@@ -202,8 +201,9 @@ static void write_memory(Text *reply) {
 static void write_cpu_ticks(Text *reply) {
     char *text = read_text("/proc/stat");
     long long t[8]; /* user nice system idle iowait irq softirq steal */
-    int count = text == NULL ? 0 : sscanf(text, "cpu %lld %lld %lld %lld %lld %lld %lld %lld", &t[0], &t[1], &t[2],
-                                          &t[3], &t[4], &t[5], &t[6], &t[7]);
+    int count = text == NULL ? 0
+                             : sscanf(text, "cpu %lld %lld %lld %lld %lld %lld %lld %lld", &t[0], &t[1],
+                                      &t[2], &t[3], &t[4], &t[5], &t[6], &t[7]);
     free(text);
     if (count != 8) {
         text_add(reply, ", \"cpu_ticks\": null");
@@ -239,8 +239,9 @@ static bool read_process(int pid, Process *process) {
     char *text = read_text(path);
     if (text == NULL) return false;
     char *open = strchr(text, '('), *close = strrchr(text, ')');
-    bool good = open != NULL && close != NULL && open < close &&
-                sscanf(close + 1, " %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lld %lld", &user, &system) == 2;
+    bool good =
+        open != NULL && close != NULL && open < close &&
+        sscanf(close + 1, " %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lld %lld", &user, &system) == 2;
     if (good) {
         process->pid = pid;
         process->ticks = user + system;
@@ -369,7 +370,8 @@ bool conditions(const Json *request, Text *reply, Failure *failure) {
     write_throttle_flags(reply);
     write_memory(reply);
     write_processes(reply, window_s, json_member(request, "own_pids"));
-    text_add(reply, ", \"time\": %.6f, \"cores\": %ld", seconds_of(CLOCK_REALTIME), sysconf(_SC_NPROCESSORS_ONLN));
+    text_add(reply, ", \"time\": %.6f, \"cores\": %ld", seconds_of(CLOCK_REALTIME),
+             sysconf(_SC_NPROCESSORS_ONLN));
     write_load_average(reply);
     write_cpu_model(reply, cpu);
     write_kernel(reply);

@@ -1,4 +1,4 @@
-/* What the machine is and what it is doing, as worker.py tells it. What cannot be read is null; nothing is guessed. */
+/* What the machine is and what it is doing, as worker.py tells it. What cannot be read is null. */
 
 #ifndef EDGEKIT_CONDITIONS_H
 #define EDGEKIT_CONDITIONS_H

@@ -8,9 +8,9 @@
 static const struct {
     const char *name;
     size_t size;
-} TYPES[] = {[1] = {"float32", 4}, [2] = {"int32", 4},  [3] = {"uint8", 1},  [4] = {"int64", 8},  [6] = {"bool", 1},
-             [7] = {"int16", 2},   [9] = {"int8", 1},   [10] = {"float16", 2}, [11] = {"float64", 8},
-             [13] = {"uint64", 8}, [16] = {"uint32", 4}, [17] = {"uint16", 2}};
+} TYPES[] = {[1] = {"float32", 4},  [2] = {"int32", 4},   [3] = {"uint8", 1},   [4] = {"int64", 8},
+             [6] = {"bool", 1},     [7] = {"int16", 2},   [9] = {"int8", 1},    [10] = {"float16", 2},
+             [11] = {"float64", 8}, [13] = {"uint64", 8}, [16] = {"uint32", 4}, [17] = {"uint16", 2}};
 
 const char *type_name(int type) {
     return type >= 0 && type < (int)(sizeof TYPES / sizeof TYPES[0]) ? TYPES[type].name : NULL;
@@ -104,7 +104,8 @@ bool feeds_unpack(Feeds *feeds, const Session *session, const Json *request, cha
     if (index < session->input_count) return fail(failure, "data", "there are fewer shapes than inputs");
     if (!lay_out(feeds, session, &total, failure)) return false;
     if (total != size)
-        return fail(failure, "data", "%lld bytes were sent, the inputs take %lld", (long long)size, (long long)total);
+        return fail(failure, "data", "%lld bytes were sent, the inputs take %lld", (long long)size,
+                    (long long)total);
     feeds->bytes = blob;
     return true;
 }
@@ -116,7 +117,8 @@ static uint64_t next_random(uint64_t *state) {
     return z ^ z >> 31;
 }
 
-/* 0 to 1 for real numbers, the whole range for 8 and 16 bits; wide integers are indices or lengths: 0 or 1. */
+/* 0 to 1 for real numbers, the whole range for 8 and 16 bits; wide integers are indices or lengths: 0 or 1.
+ */
 static void random_element(char *out, int type, uint64_t bits) {
     size_t size = type_size(type);
     const char *name = type_name(type);
@@ -132,7 +134,8 @@ static void random_element(char *out, int type, uint64_t bits) {
     } else if (size <= 2 && strcmp(name, "bool") != 0) {
         memcpy(out, &bits, size);
     } else {
-        uint64_t bit = bits >> 63; /* the same bytes in every width on a little-endian machine, as all here are */
+        uint64_t bit =
+            bits >> 63; /* the same bytes in every width on a little-endian machine, as all here are */
         memcpy(out, &bit, size);
     }
 }
@@ -149,7 +152,8 @@ bool feeds_random(Feeds *feeds, const Session *session, uint64_t seed, Failure *
         int type = session->inputs[i].type;
         size_t size = type_size(type);
         char *at = feeds->bytes + feeds->offset[i];
-        for (char *end = at + feeds->size[i]; at < end; at += size) random_element(at, type, next_random(&seed));
+        for (char *end = at + feeds->size[i]; at < end; at += size)
+            random_element(at, type, next_random(&seed));
     }
     return true;
 }

@@ -35,7 +35,8 @@ typedef struct {
 } Parser;
 
 static void skip_space(Parser *parser) {
-    while (parser->at < parser->end && strchr(" \t\r\n", *parser->at) != NULL && *parser->at != '\0') parser->at++;
+    while (parser->at < parser->end && strchr(" \t\r\n", *parser->at) != NULL && *parser->at != '\0')
+        parser->at++;
 }
 
 static bool take(Parser *parser, const char *word) {
@@ -224,7 +225,8 @@ const Json *json_member(const Json *object, const char *key) {
     return found != NULL && found->kind != JSON_NULL ? found : NULL;
 }
 
-bool json_real(const Json *object, const char *key, double low, double high, double *value, Failure *failure) {
+bool json_real(const Json *object, const char *key, double low, double high, double *value,
+               Failure *failure) {
     const Json *member = json_member(object, key);
     if (member == NULL) return true;
     if (member->kind != JSON_NUMBER || !(member->number >= low && member->number <= high))
@@ -233,7 +235,8 @@ bool json_real(const Json *object, const char *key, double low, double high, dou
     return true;
 }
 
-bool json_integer(const Json *object, const char *key, int64_t low, int64_t high, int64_t *value, Failure *failure) {
+bool json_integer(const Json *object, const char *key, int64_t low, int64_t high, int64_t *value,
+                  Failure *failure) {
     double real = (double)*value;
     if (!json_real(object, key, (double)low, (double)high, &real, failure)) return false;
     if (json_member(object, key) == NULL) return true;
@@ -279,8 +282,11 @@ void text_add(Text *text, const char *format, ...) {
 
 /* How many bytes of UTF-8 begin at `s`; 0 where they are none. */
 static int utf8_length(const unsigned char *s) {
-    int length = s[0] < 0x80 ? 1 : s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
-               : s[0] >= 0xF0 && s[0] < 0xF5 ? 4 : 0;
+    int length = s[0] < 0x80                   ? 1
+                 : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
+                 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
+                 : s[0] >= 0xF0 && s[0] < 0xF5 ? 4
+                                               : 0;
     for (int i = 1; i < length; i++)
         if ((s[i] & 0xC0) != 0x80) return 0;
     /* Overlong forms, surrogates, and what lies above U+10FFFF. */

@@ -1,4 +1,5 @@
-/* JSON: one line read into a tree, and text written. Both are bounded, because the other side may be anyone. */
+/* JSON: one line read into a tree, and text written. Both are bounded, because the other side may be anyone.
+ */
 
 #ifndef EDGEKIT_JSON_H
 #define EDGEKIT_JSON_H
@@ -24,22 +25,24 @@ typedef enum { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_
 /* A value; the elements of an array and the members of an object hang on `child`, one after another. */
 typedef struct Json {
     JsonKind kind;
-    const char *key;    /* of a member, else NULL */
-    const char *text;   /* of a string, decoded and ended by NUL; of a number, as it was written */
-    size_t length;      /* of text */
+    const char *key;  /* of a member, else NULL */
+    const char *text; /* of a string, decoded and ended by NUL; of a number, as it was written */
+    size_t length;    /* of text */
     double number;
     struct Json *child;
     struct Json *next;
 } Json;
 
-/* Read a line of `length` bytes that ends with NUL, and is changed. NULL where it is no JSON; else free() the result. */
+/* Read a line of `length` bytes that ends with NUL, and is changed. NULL where it is no JSON;
+   free() it otherwise. */
 Json *json_parse(char *line, size_t length);
 
 /* A member of an object; NULL where there is none, or where it is null. */
 const Json *json_member(const Json *object, const char *key);
 
 /* A whole number of an object, or a default; false where it is none, or out of the range. */
-bool json_integer(const Json *object, const char *key, int64_t low, int64_t high, int64_t *value, Failure *failure);
+bool json_integer(const Json *object, const char *key, int64_t low, int64_t high, int64_t *value,
+                  Failure *failure);
 bool json_real(const Json *object, const char *key, double low, double high, double *value, Failure *failure);
 bool json_bool(const Json *object, const char *key, bool *value, Failure *failure);
 

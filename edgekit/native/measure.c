@@ -5,8 +5,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
-/* Warm-up goes on until the medians of the last three windows agree within 3%. A window is as many runs as fill
-   20 ms, and at least three: below that, one interrupt of the kernel moves its median. */
+/* Warm-up goes on until the medians of the last three windows agree within 3%. A window is as many runs as
+   fill 20 ms, and at least three: below that, one interrupt of the kernel moves its median. */
 enum { WINDOW_RUNS = 3, WINDOW_NS = 20000000, STEADY_WINDOWS = 3, LOAD_RUNS = 1000, MAX_RUNS = 10000000 };
 static const double STEADY_TOLERANCE = 0.03;
 
@@ -71,7 +71,8 @@ static int64_t upper_median(const int64_t *values, int64_t count) {
 }
 
 /* Run windows until the last medians agree, or the time is up. */
-static bool run_until_steady(Session *session, int64_t until_ns, Samples *samples, bool *steady, Failure *failure) {
+static bool run_until_steady(Session *session, int64_t until_ns, Samples *samples, bool *steady,
+                             Failure *failure) {
     int64_t medians[STEADY_WINDOWS] = {0}, windows = 0;
     *steady = false;
     while (!*steady && now_ns() < until_ns) {
@@ -79,7 +80,8 @@ static bool run_until_steady(Session *session, int64_t until_ns, Samples *sample
         int64_t size = typical && WINDOW_NS / typical > WINDOW_RUNS ? WINDOW_NS / typical : WINDOW_RUNS;
         if (!run(session, size, until_ns, samples, failure)) return false;
         int64_t done = samples->count - first;
-        if (done >= WINDOW_RUNS) medians[windows++ % STEADY_WINDOWS] = upper_median(samples->values + first, done);
+        if (done >= WINDOW_RUNS)
+            medians[windows++ % STEADY_WINDOWS] = upper_median(samples->values + first, done);
         if (windows < STEADY_WINDOWS) continue;
         int64_t low = medians[0], high = medians[0];
         for (int i = 1; i < STEADY_WINDOWS; i++) {
@@ -143,8 +145,7 @@ bool measure(Session *session, const Json *request, Text *reply, Failure *failur
     if (!json_real(request, "load_ms", 0, 1e9, &load_ms, failure)) return false;
     if (!load(session, load_ms, failure)) return false;
     int64_t settle_ns = (int64_t)(settle_ms * 1e6);
-    bool good = settle_ns == 0 ||
-                run(session, runs ? runs : 1, now_ns() + settle_ns, &settling, failure);
+    bool good = settle_ns == 0 || run(session, runs ? runs : 1, now_ns() + settle_ns, &settling, failure);
     int64_t started = now_ns(), switches = involuntary_switches();
     good = good && run(session, runs, started + (int64_t)(seconds * 1e9), &samples, failure);
     switches = involuntary_switches() - switches;

@@ -1,5 +1,5 @@
-/* Which operators a delegate takes. The C API does not tell afterwards: it tells the delegate itself, in the call
-   of `Prepare`. So that call is made from here, and the plan is read before and after it. */
+/* Which operators a delegate takes. The C API does not tell afterwards: it tells the delegate itself, in the
+   call of `Prepare`. So that call is made from here, and the plan is read before and after it. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -7,8 +7,8 @@
 #include "operator_names.h"
 #include "tflite.h"
 
-/* The head of TfLiteDelegate and of TfLiteOpaqueDelegateBuilder, as common.h has had them since TensorFlow 2.11.
-   Before that there was no builder, and `prepare` was always set. */
+/* The head of TfLiteDelegate and of TfLiteOpaqueDelegateBuilder, as common.h has had them since
+   TensorFlow 2.11. Before that there was no builder, and `prepare` was always set. */
 typedef int (*Prepare)(TfLiteOpaqueContext *, TfLiteDelegate *);
 typedef int (*BuilderPrepare)(TfLiteOpaqueContext *, TfLiteDelegate *, void *data);
 
@@ -33,15 +33,17 @@ static Prepare original;
 static BuilderPrepare original_of_builder;
 
 static bool can_watch(const Library *library) {
-    return library->TfLiteOpaqueContextGetExecutionPlan && library->TfLiteOpaqueContextGetNodeAndRegistration &&
-           library->TfLiteOperatorGetBuiltInCode && library->TfLiteOperatorGetCustomName;
+    return library->TfLiteOpaqueContextGetExecutionPlan &&
+           library->TfLiteOpaqueContextGetNodeAndRegistration && library->TfLiteOperatorGetBuiltInCode &&
+           library->TfLiteOperatorGetCustomName;
 }
 
 static char *operator_name(const Library *library, TfLiteOpaqueContext *context, int node_index) {
     TfLiteOpaqueNode *node;
     TfLiteOperator *operator;
     const char *name = NULL;
-    if (library->TfLiteOpaqueContextGetNodeAndRegistration(context, node_index, &node, &operator) != 0) return NULL;
+    if (library->TfLiteOpaqueContextGetNodeAndRegistration(context, node_index, &node, &operator) != 0)
+        return NULL;
     int code = library->TfLiteOperatorGetBuiltInCode(operator);
     if (code == BUILTIN_CUSTOM) name = library->TfLiteOperatorGetCustomName(operator);
     else if (code >= 0 && code < OPERATOR_COUNT) name = OPERATOR_NAMES[code];
@@ -68,7 +70,7 @@ static void placement_free(Placement *placement) {
     memset(placement, 0, sizeof *placement);
 }
 
-/* Note the operators before a delegate looks at them. The indices of their nodes, NULL where the library fails. */
+/* Note the operators before a delegate looks at them. Their nodes' indices, NULL where the library fails. */
 static int *note_operators(Session *session, TfLiteOpaqueContext *context) {
     Placement *placement = &session->placement;
     int count;
@@ -150,8 +152,8 @@ static int look(TfLiteOpaqueContext *context, TfLiteDelegate *delegate) {
     return 0;
 }
 
-/* Delegates that take nothing. The flag 1 says that a tensor may change its size. Without it the graph is closed:
-   no further delegate gets in, not even the one that the library itself would add. */
+/* Delegates that take nothing. The flag 1 says that a tensor may change its size. Without it the graph is
+   closed: no further delegate gets in, not even the one that the library itself would add. */
 static Delegate open_onlooker = {NULL, look, NULL, NULL, NULL, 1, NULL};
 static Delegate closing_onlooker = {NULL, look, NULL, NULL, NULL, 0, NULL};
 

@@ -1,8 +1,9 @@
-/* Runs a model on a device without Python and measures it: `runner LIBRARY`, a TFLite library that has the C API.
+/* Runs a model on a device without Python and measures it: `runner LIBRARY`, a TFLite library that has the C
+   API.
 
-   It speaks the protocol of worker.py: one JSON object per line on standard input, and one per answer on standard
-   output. A line whose object has "blob_bytes" is followed by as many raw bytes. A request that outlives its
-   deadline ends the process, also when nobody is left at the other end. */
+   It speaks the protocol of worker.py: one JSON object per line on standard input, and one per answer on
+   standard output. A line whose object has "blob_bytes" is followed by as many raw bytes. A request that
+   outlives its deadline ends the process, also when nobody is left at the other end. */
 
 #include <signal.h>
 #include <stdio.h>
@@ -87,7 +88,8 @@ static bool open_library(Runner *runner, const Json *request, Failure *failure) 
     const Json *runtime = json_member(request, "runtime");
     if (runtime != NULL && (runtime->kind != JSON_STRING || strcmp(runtime->text, "onnxruntime") == 0))
         return fail(failure, "dependency", "the native runner has no such runtime");
-    if (!runner->library_is_open && !library_open(&runner->library, runner->library_path, failure)) return false;
+    if (!runner->library_is_open && !library_open(&runner->library, runner->library_path, failure))
+        return false;
     runner->library_is_open = true;
     return true;
 }
@@ -216,8 +218,7 @@ static bool serve_one(Runner *runner, char *line, size_t length, int *status) {
         Text members = {NULL, 0, 0}, content = {NULL, 0, 0};
         if (answer(runner, request, &blob, size, &members, &content, &failure))
             write_answer(runner, request, &members, &content);
-        else
-            write_error(runner, nonce, &failure);
+        else write_error(runner, nonce, &failure);
         free(members.data);
         free(content.data);
         set_deadline(NULL, &failure);

@@ -51,10 +51,10 @@ bool library_open(Library *library, const char *path, Failure *failure) {
     if (handle == NULL) return fail(failure, "dependency", "%s", dlerror());
     void *symbol;
     /* ISO C has no cast from an object's to a function's address; POSIX says that they have one size. */
-#define X(needed, result, name, arguments)                                                                            \
-    symbol = dlsym(handle, #name);                                                                                    \
-    if (needed && symbol == NULL)                                                                                     \
-        return fail(failure, "dependency", "%s is no TFLite library: it lacks %s", path, #name);                      \
+#define X(needed, result, name, arguments) \
+    symbol = dlsym(handle, #name); \
+    if (needed && symbol == NULL) \
+        return fail(failure, "dependency", "%s is no TFLite library: it lacks %s", path, #name); \
     memcpy(&library->name, &symbol, sizeof symbol);
     TFLITE_FUNCTIONS(X)
 #undef X
@@ -68,8 +68,8 @@ static char *copied(const char *text) {
 }
 
 /* The model has exactly one signature: the name that it gives a tensor; else NULL. */
-static const char *signature_name(const Session *session, TfLiteSignatureRunner *runner, const TfLiteTensor *tensor,
-                                  bool is_input) {
+static const char *signature_name(const Session *session, TfLiteSignatureRunner *runner,
+                                  const TfLiteTensor *tensor, bool is_input) {
     const Library *library = session->library;
     if (runner == NULL) return NULL;
     size_t count = is_input ? library->TfLiteSignatureRunnerGetInputCount(runner)
@@ -84,8 +84,8 @@ static const char *signature_name(const Session *session, TfLiteSignatureRunner 
     return NULL;
 }
 
-static bool describe(Session *session, TensorSpec *spec, const TfLiteTensor *tensor, TfLiteSignatureRunner *runner,
-                     bool is_input, Failure *failure) {
+static bool describe(Session *session, TensorSpec *spec, const TfLiteTensor *tensor,
+                     TfLiteSignatureRunner *runner, bool is_input, Failure *failure) {
     const Library *library = session->library;
     if (tensor == NULL) return fail(failure, "model", "an input or output is missing");
     const char *name = signature_name(session, runner, tensor, is_input);
@@ -99,8 +99,10 @@ static bool describe(Session *session, TensorSpec *spec, const TfLiteTensor *ten
     if (spec->rank < 0) spec->rank = 0; /* an output whose shape is not known before it has run */
     if (spec->rank > MAX_RANK) return fail(failure, "model", "%s has %d dimensions", spec->name, spec->rank);
     int32_t free_rank = -1;
-    bool can_tell = library->TfLiteOpaqueTensorGetNumDimsSignature && library->TfLiteOpaqueTensorGetDimSignature;
-    bool is_free = can_tell && library->TfLiteOpaqueTensorGetNumDimsSignature(tensor, &free_rank) == STATUS_OK &&
+    bool can_tell =
+        library->TfLiteOpaqueTensorGetNumDimsSignature && library->TfLiteOpaqueTensorGetDimSignature;
+    bool is_free = can_tell &&
+                   library->TfLiteOpaqueTensorGetNumDimsSignature(tensor, &free_rank) == STATUS_OK &&
                    free_rank == spec->rank;
     for (int i = 0; i < spec->rank; i++) {
         spec->shape[i] = spec->used[i] = library->TfLiteTensorDim(tensor, i);
@@ -126,15 +128,18 @@ static bool describe_all(Session *session, Failure *failure) {
     int inputs = library->TfLiteInterpreterGetInputTensorCount(session->interpreter);
     int outputs = library->TfLiteInterpreterGetOutputTensorCount(session->interpreter);
     if (inputs < 0 || outputs < 0 || inputs > MAX_TENSORS || outputs > MAX_TENSORS)
-        return fail(failure, "model", "it has %d inputs and %d outputs, more than %d", inputs, outputs, MAX_TENSORS);
+        return fail(failure, "model", "it has %d inputs and %d outputs, more than %d", inputs, outputs,
+                    MAX_TENSORS);
     TfLiteSignatureRunner *runner = only_signature(session);
     bool good = true;
     for (int i = 0; good && i < inputs; i++, session->input_count++)
-        good = describe(session, &session->inputs[i], library->TfLiteInterpreterGetInputTensor(session->interpreter, i),
-                        runner, true, failure);
+        good = describe(session, &session->inputs[i],
+                        library->TfLiteInterpreterGetInputTensor(session->interpreter, i), runner, true,
+                        failure);
     for (int i = 0; good && i < outputs; i++, session->output_count++)
         good = describe(session, &session->outputs[i],
-                        library->TfLiteInterpreterGetOutputTensor(session->interpreter, i), runner, false, failure);
+                        library->TfLiteInterpreterGetOutputTensor(session->interpreter, i), runner, false,
+                        failure);
     if (runner != NULL) library->TfLiteSignatureRunnerDelete(runner);
     return good;
 }
@@ -159,26 +164,31 @@ static bool open_delegate(Session *session, const Json *asked, Failure *failure)
     const char *keys[MAX_TENSORS], *values[MAX_TENSORS];
     size_t count;
     const Json *path = json_member(asked, "library");
-    if (path == NULL || path->kind != JSON_STRING) return fail(failure, "request", "the delegate names no library");
+    if (path == NULL || path->kind != JSON_STRING)
+        return fail(failure, "request", "the delegate names no library");
     if (!delegate_options(json_member(asked, "options"), keys, values, &count, failure)) return false;
     void *handle = dlopen(path->text, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) return fail(failure, "delegate", "%s gives no delegate: %s", path->text, dlerror());
     CreateDelegate create;
-    void *symbol = dlsym(handle, "tflite_plugin_create_delegate"), *end = dlsym(handle, "tflite_plugin_destroy_delegate");
+    void *symbol = dlsym(handle, "tflite_plugin_create_delegate"),
+         *end = dlsym(handle, "tflite_plugin_destroy_delegate");
     if (symbol == NULL || end == NULL)
-        return fail(failure, "delegate", "%s gives no delegate: it lacks tflite_plugin_create_delegate", path->text);
+        return fail(failure, "delegate", "%s gives no delegate: it lacks tflite_plugin_create_delegate",
+                    path->text);
     memcpy(&create, &symbol, sizeof symbol);
     memcpy(&session->delete_delegate, &end, sizeof end);
     session->delegate = create(keys, values, count, note);
     if (session->delegate == NULL)
-        return fail(failure, "delegate", "%s gives no delegate: %s", path->text, library_said("it does not say why"));
+        return fail(failure, "delegate", "%s gives no delegate: %s", path->text,
+                    library_said("it does not say why"));
     const char *slash = strrchr(path->text, '/');
     session->delegate_name = copied(slash != NULL ? slash + 1 : path->text);
     placement_watch(session, session->delegate);
     return true;
 }
 
-/* XNNPACK for the operators that it knows. A graph that it cannot take runs without it, as the library itself does. */
+/* XNNPACK for the operators that it knows. A graph that it cannot take runs without it, as the
+   library itself does. */
 static bool add_xnnpack(Session *session, Failure *failure) {
     const Library *library = session->library;
     TfLiteXNNPackDelegateOptions options = library->TfLiteXNNPackDelegateOptionsDefault();
@@ -197,15 +207,17 @@ static bool add_xnnpack(Session *session, Failure *failure) {
 static bool add_onlooker(Session *session, bool closes, Failure *failure) {
     TfLiteDelegate *onlooker = placement_onlooker(session, closes);
     int status = session->library->TfLiteInterpreterModifyGraphWithDelegate(session->interpreter, onlooker);
-    return status != STATUS_ERROR || fail(failure, "model", "%s", library_said("its operators cannot be listed"));
+    return status != STATUS_ERROR ||
+           fail(failure, "model", "%s", library_said("its operators cannot be listed"));
 }
 
-/* XNNPACK on or off. The library adds it by itself later on, to graphs that are still open: it does not get there.
-   Beside a delegate that the request names, the library decides about the rest. */
+/* XNNPACK on or off. The library adds it by itself later on, to graphs that are still open: it does not get
+   there. Beside a delegate that the request names, the library decides about the rest. */
 static bool choose_xnnpack(Session *session, bool wanted, Failure *failure) {
     const Library *library = session->library;
-    bool can_add = library->TfLiteInterpreterModifyGraphWithDelegate && library->TfLiteXNNPackDelegateCreate &&
-                   library->TfLiteXNNPackDelegateDelete && library->TfLiteXNNPackDelegateOptionsDefault;
+    bool can_add = library->TfLiteInterpreterModifyGraphWithDelegate &&
+                   library->TfLiteXNNPackDelegateCreate && library->TfLiteXNNPackDelegateDelete &&
+                   library->TfLiteXNNPackDelegateOptionsDefault;
     if (!wanted && library->TfLiteInterpreterModifyGraphWithDelegate == NULL)
         return fail(failure, "usage", "this TFLite library cannot be told to run without XNNPACK");
     if (!wanted && !add_onlooker(session, true, failure)) return false;
@@ -264,7 +276,8 @@ bool session_prepare(Session *session, const Feeds *feeds, Failure *failure) {
     for (int i = 0; i < session->input_count; i++) {
         TensorSpec *spec = &session->inputs[i];
         if (memcmp(spec->used, feeds->shapes[i], (size_t)spec->rank * sizeof spec->used[0]) == 0) continue;
-        if (library->TfLiteInterpreterResizeInputTensor(session->interpreter, i, feeds->shapes[i], spec->rank) != 0)
+        if (library->TfLiteInterpreterResizeInputTensor(session->interpreter, i, feeds->shapes[i],
+                                                        spec->rank) != 0)
             return fail(failure, "model", "%s", library_said("an input cannot be resized"));
         memcpy(spec->used, feeds->shapes[i], sizeof spec->used);
     }
@@ -273,7 +286,8 @@ bool session_prepare(Session *session, const Feeds *feeds, Failure *failure) {
     for (int i = 0; i < session->input_count; i++) {
         const TfLiteTensor *tensor = library->TfLiteInterpreterGetInputTensor(session->interpreter, i);
         if (tensor == NULL || (int64_t)library->TfLiteTensorByteSize(tensor) != feeds->size[i])
-            return fail(failure, "model", "the input %s has not the size of its shape", session->inputs[i].name);
+            return fail(failure, "model", "the input %s has not the size of its shape",
+                        session->inputs[i].name);
     }
     session->ready = true;
     return true;
@@ -296,7 +310,8 @@ void session_close(Session *session) {
 
 bool session_feed(Session *session, const Feeds *feeds, int64_t set, Failure *failure) {
     const Library *library = session->library;
-    if (!session->ready) return fail(failure, "request", "the model has no memory for its inputs; open it again");
+    if (!session->ready)
+        return fail(failure, "request", "the model has no memory for its inputs; open it again");
     for (int i = 0; i < session->input_count; i++) {
         TfLiteTensor *tensor = library->TfLiteInterpreterGetInputTensor(session->interpreter, i);
         const char *bytes = feeds->bytes + feeds->offset[i] + set * feeds->size[i];

@@ -35,8 +35,8 @@ typedef struct {
     int32_t zero_point;
 } TfLiteQuantizationParams;
 
-/* XNNPACK's options grow with its versions; the number of threads stays first. They are returned through memory
-   of the caller's, so that more room than a version needs does no harm. */
+/* XNNPACK's options grow with its versions; the number of threads stays first. They are returned through
+   memory of the caller's, so that more room than a version needs does no harm. */
 typedef struct {
     int32_t num_threads;
     int32_t rest[127];
@@ -45,54 +45,58 @@ typedef struct {
 typedef void (*ErrorReporter)(void *user_data, const char *format, va_list arguments);
 
 /* X(needed, result, name, arguments): what a library must have, and what it may lack. */
-#define TFLITE_FUNCTIONS(X)                                                                                           \
-    X(1, const char *, TfLiteVersion, (void))                                                                         \
-    X(1, TfLiteModel *, TfLiteModelCreateFromFile, (const char *))                                                    \
-    X(0, TfLiteModel *, TfLiteModelCreateFromFileWithErrorReporter, (const char *, ErrorReporter, void *))            \
-    X(1, void, TfLiteModelDelete, (TfLiteModel *))                                                                    \
-    X(1, TfLiteInterpreterOptions *, TfLiteInterpreterOptionsCreate, (void))                                          \
-    X(1, void, TfLiteInterpreterOptionsDelete, (TfLiteInterpreterOptions *))                                          \
-    X(1, void, TfLiteInterpreterOptionsSetNumThreads, (TfLiteInterpreterOptions *, int32_t))                          \
-    X(1, void, TfLiteInterpreterOptionsAddDelegate, (TfLiteInterpreterOptions *, TfLiteDelegate *))                   \
-    X(1, void, TfLiteInterpreterOptionsSetErrorReporter, (TfLiteInterpreterOptions *, ErrorReporter, void *))         \
-    X(1, TfLiteInterpreter *, TfLiteInterpreterCreate, (const TfLiteModel *, const TfLiteInterpreterOptions *))       \
-    X(1, void, TfLiteInterpreterDelete, (TfLiteInterpreter *))                                                        \
-    X(1, int32_t, TfLiteInterpreterGetInputTensorCount, (const TfLiteInterpreter *))                                  \
-    X(1, TfLiteTensor *, TfLiteInterpreterGetInputTensor, (const TfLiteInterpreter *, int32_t))                       \
-    X(1, int32_t, TfLiteInterpreterGetOutputTensorCount, (const TfLiteInterpreter *))                                 \
-    X(1, const TfLiteTensor *, TfLiteInterpreterGetOutputTensor, (const TfLiteInterpreter *, int32_t))                \
-    X(1, int, TfLiteInterpreterResizeInputTensor, (TfLiteInterpreter *, int32_t, const int *, int32_t))               \
-    X(1, int, TfLiteInterpreterAllocateTensors, (TfLiteInterpreter *))                                                \
-    X(1, int, TfLiteInterpreterInvoke, (TfLiteInterpreter *))                                                         \
-    X(0, int, TfLiteInterpreterResetVariableTensors, (TfLiteInterpreter *))                                           \
-    X(0, int, TfLiteInterpreterModifyGraphWithDelegate, (TfLiteInterpreter *, TfLiteDelegate *))                      \
-    X(1, int, TfLiteTensorType, (const TfLiteTensor *))                                                               \
-    X(1, int32_t, TfLiteTensorNumDims, (const TfLiteTensor *))                                                        \
-    X(1, int32_t, TfLiteTensorDim, (const TfLiteTensor *, int32_t))                                                   \
-    X(1, size_t, TfLiteTensorByteSize, (const TfLiteTensor *))                                                        \
-    X(1, const char *, TfLiteTensorName, (const TfLiteTensor *))                                                      \
-    X(1, TfLiteQuantizationParams, TfLiteTensorQuantizationParams, (const TfLiteTensor *))                            \
-    X(1, int, TfLiteTensorCopyFromBuffer, (TfLiteTensor *, const void *, size_t))                                     \
-    X(1, int, TfLiteTensorCopyToBuffer, (const TfLiteTensor *, void *, size_t))                                       \
-    X(0, int, TfLiteOpaqueTensorGetNumDimsSignature, (const TfLiteTensor *, int32_t *))                               \
-    X(0, int, TfLiteOpaqueTensorGetDimSignature, (const TfLiteTensor *, int32_t, int32_t *))                          \
-    X(0, int32_t, TfLiteInterpreterGetSignatureCount, (const TfLiteInterpreter *))                                    \
-    X(0, const char *, TfLiteInterpreterGetSignatureKey, (const TfLiteInterpreter *, int32_t))                        \
-    X(0, TfLiteSignatureRunner *, TfLiteInterpreterGetSignatureRunner, (const TfLiteInterpreter *, const char *))     \
-    X(0, void, TfLiteSignatureRunnerDelete, (TfLiteSignatureRunner *))                                                \
-    X(0, size_t, TfLiteSignatureRunnerGetInputCount, (const TfLiteSignatureRunner *))                                 \
-    X(0, const char *, TfLiteSignatureRunnerGetInputName, (const TfLiteSignatureRunner *, int32_t))                   \
-    X(0, TfLiteTensor *, TfLiteSignatureRunnerGetInputTensor, (TfLiteSignatureRunner *, const char *))                \
-    X(0, size_t, TfLiteSignatureRunnerGetOutputCount, (const TfLiteSignatureRunner *))                                \
-    X(0, const char *, TfLiteSignatureRunnerGetOutputName, (const TfLiteSignatureRunner *, int32_t))                  \
-    X(0, const TfLiteTensor *, TfLiteSignatureRunnerGetOutputTensor, (const TfLiteSignatureRunner *, const char *))   \
-    X(0, TfLiteXNNPackDelegateOptions, TfLiteXNNPackDelegateOptionsDefault, (void))                                   \
-    X(0, TfLiteDelegate *, TfLiteXNNPackDelegateCreate, (const TfLiteXNNPackDelegateOptions *))                       \
-    X(0, void, TfLiteXNNPackDelegateDelete, (TfLiteDelegate *))                                                       \
-    X(0, int, TfLiteOpaqueContextGetExecutionPlan, (TfLiteOpaqueContext *, TfLiteIntArray **))                        \
-    X(0, int, TfLiteOpaqueContextGetNodeAndRegistration,                                                              \
-      (TfLiteOpaqueContext *, int, TfLiteOpaqueNode **, TfLiteOperator **))                                           \
-    X(0, int32_t, TfLiteOperatorGetBuiltInCode, (const TfLiteOperator *))                                             \
+#define TFLITE_FUNCTIONS(X) \
+    X(1, const char *, TfLiteVersion, (void)) \
+    X(1, TfLiteModel *, TfLiteModelCreateFromFile, (const char *)) \
+    X(0, TfLiteModel *, TfLiteModelCreateFromFileWithErrorReporter, (const char *, ErrorReporter, void *)) \
+    X(1, void, TfLiteModelDelete, (TfLiteModel *)) \
+    X(1, TfLiteInterpreterOptions *, TfLiteInterpreterOptionsCreate, (void)) \
+    X(1, void, TfLiteInterpreterOptionsDelete, (TfLiteInterpreterOptions *)) \
+    X(1, void, TfLiteInterpreterOptionsSetNumThreads, (TfLiteInterpreterOptions *, int32_t)) \
+    X(1, void, TfLiteInterpreterOptionsAddDelegate, (TfLiteInterpreterOptions *, TfLiteDelegate *)) \
+    X(1, void, TfLiteInterpreterOptionsSetErrorReporter, \
+      (TfLiteInterpreterOptions *, ErrorReporter, void *)) \
+    X(1, TfLiteInterpreter *, TfLiteInterpreterCreate, \
+      (const TfLiteModel *, const TfLiteInterpreterOptions *)) \
+    X(1, void, TfLiteInterpreterDelete, (TfLiteInterpreter *)) \
+    X(1, int32_t, TfLiteInterpreterGetInputTensorCount, (const TfLiteInterpreter *)) \
+    X(1, TfLiteTensor *, TfLiteInterpreterGetInputTensor, (const TfLiteInterpreter *, int32_t)) \
+    X(1, int32_t, TfLiteInterpreterGetOutputTensorCount, (const TfLiteInterpreter *)) \
+    X(1, const TfLiteTensor *, TfLiteInterpreterGetOutputTensor, (const TfLiteInterpreter *, int32_t)) \
+    X(1, int, TfLiteInterpreterResizeInputTensor, (TfLiteInterpreter *, int32_t, const int *, int32_t)) \
+    X(1, int, TfLiteInterpreterAllocateTensors, (TfLiteInterpreter *)) \
+    X(1, int, TfLiteInterpreterInvoke, (TfLiteInterpreter *)) \
+    X(0, int, TfLiteInterpreterResetVariableTensors, (TfLiteInterpreter *)) \
+    X(0, int, TfLiteInterpreterModifyGraphWithDelegate, (TfLiteInterpreter *, TfLiteDelegate *)) \
+    X(1, int, TfLiteTensorType, (const TfLiteTensor *)) \
+    X(1, int32_t, TfLiteTensorNumDims, (const TfLiteTensor *)) \
+    X(1, int32_t, TfLiteTensorDim, (const TfLiteTensor *, int32_t)) \
+    X(1, size_t, TfLiteTensorByteSize, (const TfLiteTensor *)) \
+    X(1, const char *, TfLiteTensorName, (const TfLiteTensor *)) \
+    X(1, TfLiteQuantizationParams, TfLiteTensorQuantizationParams, (const TfLiteTensor *)) \
+    X(1, int, TfLiteTensorCopyFromBuffer, (TfLiteTensor *, const void *, size_t)) \
+    X(1, int, TfLiteTensorCopyToBuffer, (const TfLiteTensor *, void *, size_t)) \
+    X(0, int, TfLiteOpaqueTensorGetNumDimsSignature, (const TfLiteTensor *, int32_t *)) \
+    X(0, int, TfLiteOpaqueTensorGetDimSignature, (const TfLiteTensor *, int32_t, int32_t *)) \
+    X(0, int32_t, TfLiteInterpreterGetSignatureCount, (const TfLiteInterpreter *)) \
+    X(0, const char *, TfLiteInterpreterGetSignatureKey, (const TfLiteInterpreter *, int32_t)) \
+    X(0, TfLiteSignatureRunner *, TfLiteInterpreterGetSignatureRunner, \
+      (const TfLiteInterpreter *, const char *)) \
+    X(0, void, TfLiteSignatureRunnerDelete, (TfLiteSignatureRunner *)) \
+    X(0, size_t, TfLiteSignatureRunnerGetInputCount, (const TfLiteSignatureRunner *)) \
+    X(0, const char *, TfLiteSignatureRunnerGetInputName, (const TfLiteSignatureRunner *, int32_t)) \
+    X(0, TfLiteTensor *, TfLiteSignatureRunnerGetInputTensor, (TfLiteSignatureRunner *, const char *)) \
+    X(0, size_t, TfLiteSignatureRunnerGetOutputCount, (const TfLiteSignatureRunner *)) \
+    X(0, const char *, TfLiteSignatureRunnerGetOutputName, (const TfLiteSignatureRunner *, int32_t)) \
+    X(0, const TfLiteTensor *, TfLiteSignatureRunnerGetOutputTensor, \
+      (const TfLiteSignatureRunner *, const char *)) \
+    X(0, TfLiteXNNPackDelegateOptions, TfLiteXNNPackDelegateOptionsDefault, (void)) \
+    X(0, TfLiteDelegate *, TfLiteXNNPackDelegateCreate, (const TfLiteXNNPackDelegateOptions *)) \
+    X(0, void, TfLiteXNNPackDelegateDelete, (TfLiteDelegate *)) \
+    X(0, int, TfLiteOpaqueContextGetExecutionPlan, (TfLiteOpaqueContext *, TfLiteIntArray **)) \
+    X(0, int, TfLiteOpaqueContextGetNodeAndRegistration, \
+      (TfLiteOpaqueContext *, int, TfLiteOpaqueNode **, TfLiteOperator **)) \
+    X(0, int32_t, TfLiteOperatorGetBuiltInCode, (const TfLiteOperator *)) \
     X(0, const char *, TfLiteOperatorGetCustomName, (const TfLiteOperator *))
 
 typedef struct {
@@ -102,7 +106,8 @@ typedef struct {
 #undef X
 } Library;
 
-/* An input or output: `shape` has -1 where a dimension is free, `used` is the shape that memory was planned for. */
+/* An input or output: `shape` has -1 where a dimension is free, `used` is the shape that memory was
+   planned for. */
 typedef struct {
     char *name;
     int type;
@@ -153,11 +158,13 @@ struct Session {
 
 bool library_open(Library *library, const char *path, Failure *failure);
 
-/* numpy's name of a type of the C API, and the bytes of an element; NULL and 0 for what is no plain number. */
+/* numpy's name of a type of the C API, and the bytes of an element; NULL and 0 for what is no plain number.
+ */
 const char *type_name(int type);
 size_t type_size(int type);
 
-/* The steps of opening a model, which the caller times. After a failure too, `session_close` frees what there is. */
+/* The steps of opening a model, which the caller times. After a failure too, `session_close` frees what
+   there is. */
 bool session_load(Session *session, const Library *library, const Json *request, Failure *failure);
 bool session_prepare(Session *session, const Feeds *feeds, Failure *failure);
 void session_close(Session *session);
@@ -178,9 +185,11 @@ const char *library_said(const char *otherwise);
 
 /* placement.c */
 void placement_watch(Session *session, TfLiteDelegate *delegate);
-TfLiteDelegate *placement_onlooker(Session *session, bool closes); /* takes nothing; may close the graph to others */
+TfLiteDelegate *placement_onlooker(Session *session,
+                                   bool closes); /* takes nothing; may close the graph to others */
 void placement_report(const Session *session, Text *reply);
 void placement_forget(Session *session);
-const char *session_delegate(const Session *session); /* its name where it took anything, "none", or "unknown" */
+const char *session_delegate(
+    const Session *session); /* its name where it took anything, "none", or "unknown" */
 
 #endif

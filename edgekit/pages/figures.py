@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from edgekit.pages import drop_in, kilobytes, milliseconds, series, value_in
-from edgekit.pages.svg import BarDatum, Bars, Datum, Panel, bars, scatter, step_lines
+from edgekit.pages.svg import BarDatum, Bars, Datum, Panel, along, bars, scatter, step_lines
 
 Model = Mapping[str, Any]
 
 SHOWN_CLASSES = 20
 _SHOWN_LAYERS = 20
+# A shorter run says nothing about heat.
+_COURSE_S = 10.0
 _CURVE_POINTS = 200
 _MOST_HEAT = 30
 _CELL = 26
@@ -82,6 +84,22 @@ def distribution(latencies: Sequence[tuple[int, str, Sequence[float]]]) -> Panel
         note = f"{name}: {len(values_ns):,} runs, median {milliseconds(float(np.median(curve)))} ms"
         curves.append((name, series(number), list(zip(curve.tolist(), shares.tolist(), strict=True)), note))
     return step_lines(curves, "latency, ms", "share of runs")
+
+
+def course(latencies: Sequence[tuple[int, str, Sequence[tuple[float, float]]]]) -> Panel | None:
+    """The latency over the time of a run under load: a device that heats up climbs.
+
+    Args:
+        latencies: Number and name of each model, and (seconds since the start, median in ns) of its blocks.
+    """
+    long = [entry for entry in latencies if entry[2] and entry[2][-1][0] >= _COURSE_S]
+    if not long:
+        return None
+    curves = [
+        (name, series(number), [(seconds, median_ns / 1e6) for seconds, median_ns in blocks])
+        for number, name, blocks in long
+    ]
+    return along(curves, [], "seconds under load", "median latency of a block, ms")
 
 
 def class_bars(model: Model, number: int, unit: str) -> Bars | None:

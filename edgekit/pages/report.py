@@ -8,19 +8,22 @@ from edgekit.findings import CATALOG
 from edgekit.pages import drop_in, environment, policy, template_text, value_in
 from edgekit.pages.comparison import view
 from edgekit.pages.document import Block, blocks
+from edgekit.pages.figures import course
 
 
 @dataclass(frozen=True)
 class Section:
     """A saved run to be shown: ``document`` holds what was found, with its findings.
 
-    ``latencies_ns`` are all latencies by the number of the model.
+    ``latencies_ns`` are all latencies by the number of the model. ``courses`` have the number and the name of a
+    model, and (seconds since the start, median in ns) of its blocks.
     """
 
     title: str
     kind: str  # "comparison", or the name of a command
     document: Mapping[str, Any]
     latencies_ns: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    courses: Sequence[tuple[int, str, Sequence[tuple[float, float]]]] = ()
 
 
 def page(sections: Sequence[Section], title: str) -> str:
@@ -58,6 +61,7 @@ def _prepared(number: int, section: Section) -> dict[str, Any]:
         "result": document["result"],
         "view": view(document["result"], section.latencies_ns) if is_comparison else None,
         "blocks": found,
+        "course": course(section.courses),
         "findings": [_explained(finding) for finding in document["findings"]],
     }
 

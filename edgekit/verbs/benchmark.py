@@ -193,11 +193,9 @@ def benchmark(
     """
     options = options or BenchmarkOptions()
     opened = [open_artifact(Path(path)) for path in models]
+    runtimes: list[str | None] = [options.runtime] * len(opened)
     if bench is None:
-        bench, opened_for = HostBench(), [_subject(artifact, options) for artifact in opened]
-        runtimes: list[str | None] = [subject.runtime for subject in opened_for]
-    else:
-        runtimes = [options.runtime] * len(opened)
+        bench, runtimes = HostBench(), [_subject(artifact, options).runtime for artifact in opened]
     with contextlib.ExitStack() as stack:
         stack.enter_context(bench)
         chosen = [bench.subject(*pair) for pair in zip(opened, runtimes, strict=True)]
@@ -230,7 +228,7 @@ def _result(
 
 
 def _subject(artifact: Artifact, options: BenchmarkOptions) -> Subject:
-    fitting = [name for name, accepted in RUNTIMES.items() if accepted is artifact.format]
+    fitting = [n for n, accepted in RUNTIMES.items() if accepted is artifact.format and n != "native"]
     if not fitting:
         raise ModelError(
             "EK520",
@@ -333,21 +331,23 @@ def _model_findings(measured: ModelBenchmark) -> Iterator[Finding]:
 
 
 def _placement_findings(measured: ModelBenchmark, name: str) -> Iterator[Finding]:
-    placement, asked = measured.opened["placement"], measured.options.xnnpack
+    placement, options = measured.opened["placement"], measured.options
     if placement is None:
         text = f"{name}: {measured.subject.runtime} does not tell which operators run in fast kernels."
         yield Finding("EK510", text, "", Level.NOTE)
         return
     slow = Counter(op["op"] for op in placement["ops"] if not op["accelerated"])
-    if not asked or not slow:
+    if not slow or not (options.xnnpack or options.delegate):
         return
     listed = ", ".join(f"{count} {op}" for op, count in slow.most_common(5))
+    who = "XNNPACK" if options.delegate is None else Path(options.delegate.library).name
+    level = Level.NOTE if options.delegate is None else Level.WARNING
     if measured.opened["delegate"] == "none":
         yield Finding(
             "EK511",
-            f"{name}: XNNPACK took no operator: {listed}.",
+            f"{name}: {who} took no operator: {listed}.",
             "See edgekit inspect --ops for their types.",
         )
     else:
         share = f"{placement['accelerated_pct']:g}% of the operators"
-        yield Finding("EK512", f"{name}: XNNPACK took {share}; outside: {listed}.", "", Level.NOTE)
+        yield Finding("EK512", f"{name}: {who} took {share}; outside: {listed}.", "", level)

@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgekit import benchmark_model
 from edgekit.bench import DeviceBench
+from edgekit.benchmark_model import BenchmarkModelResult
 from edgekit.device import Device
-from edgekit.errors import EdgekitError
+from edgekit.errors import DependencyError, EdgekitError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
 from edgekit.interleaved import BenchmarkOptions
 from edgekit.measurement import Conditions
+from edgekit.shell import Shell
 from edgekit.side_by_side import side_by_side
 from edgekit.verbs.benchmark import Benchmark, benchmark
 
@@ -32,11 +35,13 @@ class DeviceBenchmark:
     device: Device
     benchmark: Benchmark | None = None
     error: EdgekitError | None = None
+    reference: tuple[BenchmarkModelResult, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """The result as it stands in JSON documents."""
+        """The result as it stands in JSON documents; ``benchmark_model`` has what that tool says of each model."""
         if self.benchmark is not None:
-            return self.benchmark.describe()
+            said = [one.describe() for one in self.reference]
+            return {**self.benchmark.describe(), **({"benchmark_model": said} if said else {})}
         return {"device": self.device.name, "error": None if self.error is None else self.error.describe()}
 
 
@@ -46,6 +51,7 @@ def benchmark_on_devices(
     options: BenchmarkOptions | None = None,
     *,
     cooldown: bool = False,
+    reference_tool: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[DeviceBenchmark, ...]:
     """Measure models on devices.
@@ -55,6 +61,8 @@ def benchmark_on_devices(
         devices: Where to measure, side by side.
         options: What to measure.
         cooldown: Where a device throttled, wait until it is cool and measure again, up to three times.
+        reference_tool: Where the devices have Google's benchmark_model, to be run on the same files too;
+            "auto" looks for it.
         progress: Told the rounds that are done and their number, over all devices.
 
     Returns:
@@ -67,16 +75,38 @@ def benchmark_on_devices(
     for path in models:
         open_artifact(Path(path))
 
-    def job(device: Device) -> Callable[[Callable[[int, int], None]], Benchmark]:
-        return lambda report: _cooled(models, device, options, cooldown=cooldown, progress=report)
+    def job(device: Device) -> Callable[[Callable[[int, int], None]], DeviceBenchmark]:
+        def work(report: Callable[[int, int], None]) -> DeviceBenchmark:
+            found = _cooled(models, device, options, cooldown=cooldown, progress=report)
+            said = () if reference_tool is None else _reference(found, device, reference_tool)
+            return DeviceBenchmark(device, found, reference=said)
+
+        return work
 
     found = side_by_side([job(device) for device in devices], progress)
     return tuple(
-        DeviceBenchmark(device, error=result)
-        if isinstance(result, EdgekitError)
-        else DeviceBenchmark(device, result)
+        DeviceBenchmark(device, error=result) if isinstance(result, EdgekitError) else result
         for device, result in zip(devices, found, strict=True)
     )
+
+
+def _reference(found: Benchmark, device: Device, asked: str) -> tuple[BenchmarkModelResult, ...]:
+    """What Google's tool says of the same files.
+
+    Raises:
+        DependencyError: The device has no such program.
+    """
+    with Shell(device) as shell:
+        program = benchmark_model.find(shell, None if asked == "auto" else asked)
+        if program is None:
+            raise DependencyError(
+                "EK866",
+                f"{device.name} has no benchmark_model{'' if asked == 'auto' else f' at {asked}'}.",
+                "Push Google's program there, for example to /data/local/tmp, and make it executable.",
+            )
+        paths = [model.subject.path or str(model.subject.artifact.path) for model in found.models]
+        threads = found.models[0].options.threads
+        return tuple(benchmark_model.run(shell, program, path, threads) for path in paths)
 
 
 def _cooled(

@@ -134,7 +134,19 @@ def _benchmark(document: Mapping[str, Any], path: Path) -> Section:
         "before": record.before.describe(),
         "after": record.after.describe(),
     }
-    return _generic(path.name, "benchmark", {**document, "result": result, "findings": []})
+    # Records of old versions do not say when a block began.
+    courses = [
+        (
+            number,
+            Path(str(facts["model"])).name,
+            list(zip(latency.starts_s, latency.block_medians.tolist(), strict=True))
+            if latency.starts_s
+            else [],
+        )
+        for number, (facts, latency) in enumerate(record.models)
+    ]
+    shown = {**document, "result": result, "findings": []}
+    return Section(path.name, "benchmark", shown, courses=courses)
 
 
 def _command(document: Mapping[str, Any], path: Path) -> Section:

@@ -43,6 +43,15 @@ def test_table_for_people(capfd, dense_onnx):
     assert "times as long as dense.onnx (95%:" in out
 
 
+def test_devices_share_one_table_with_those_that_fail(capfd, dense_onnx):
+    where = ["--device", "null", "--device", "local"]
+    assert run(["benchmark", str(dense_onnx), *where, "--runs", "10", "--warmup", "1"]) == 5
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert [line[0] for line in lines if line[:2] == ["device", "model"]] == ["device"]
+    assert ["null", "failed"] in lines
+    assert [line[:2] for line in lines if line[:1] == ["local"]] == [["local", "dense.onnx"]]
+
+
 def test_noise_decides_only_when_asked(capfd, dense_onnx):
     # Three runs are never enough for a verdict, on any machine.
     arguments = ["benchmark", str(dense_onnx), "--runs", "3", "--warmup", "1"]

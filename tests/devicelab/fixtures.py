@@ -76,19 +76,19 @@ def old_pi(_session_old_pi) -> FakePi:
 
 
 @pytest.fixture(scope="session")
-def _session_adb(tmp_path_factory):
+def session_adb(tmp_path_factory):
     network = _built("adb", lambda: AdbNetwork(tmp_path_factory.mktemp("adb")))
     yield network
     network.close()
 
 
 @pytest.fixture(scope="session")
-def _make_fake_phone(tmp_path_factory, _session_adb):
+def make_fake_phone(tmp_path_factory, session_adb):
     built = []
 
     def make(port: int) -> FakePhone:
         folder = tmp_path_factory.mktemp("phone")
-        built.append(_built("emulated phone", lambda: FakePhone(folder, _session_adb, port=port)))
+        built.append(_built("emulated phone", lambda: FakePhone(folder, session_adb, port=port)))
         return built[-1]
 
     yield make
@@ -97,19 +97,19 @@ def _make_fake_phone(tmp_path_factory, _session_adb):
 
 
 @pytest.fixture(scope="session")
-def _session_phone(_make_fake_phone) -> FakePhone:
-    return _make_fake_phone(5611)
+def _session_phone(make_fake_phone) -> FakePhone:
+    return make_fake_phone(5611)
 
 
 @pytest.fixture(scope="session")
-def _session_second_phone(_make_fake_phone) -> FakePhone:
-    return _make_fake_phone(5613)
+def _session_second_phone(make_fake_phone) -> FakePhone:
+    return make_fake_phone(5613)
 
 
 @pytest.fixture
-def adb_network(_session_adb, monkeypatch) -> AdbNetwork:
+def adb_network(session_adb, monkeypatch) -> AdbNetwork:
     """adb's server without a device; ``adb`` in PATH reaches it for the test and the processes that it starts."""
-    monkeypatch.setenv("PATH", f"{_session_adb.programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{session_adb.programs}:{os.environ['PATH']}")
     for name in (
         "ADB_SERVER_SOCKET",
         "ANDROID_ADB_SERVER_ADDRESS",
@@ -117,9 +117,9 @@ def adb_network(_session_adb, monkeypatch) -> AdbNetwork:
         "ANDROID_SERIAL",
     ):
         monkeypatch.delenv(name, raising=False)
-    _session_adb.start_server()
-    _session_adb.disconnect_all()
-    return _session_adb
+    session_adb.start_server()
+    session_adb.disconnect_all()
+    return session_adb
 
 
 @pytest.fixture

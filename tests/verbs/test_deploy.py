@@ -1,13 +1,16 @@
 """Deployments to this machine as a device: what is in service, what is kept, and what a failure leaves."""
 
-import hashlib
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
+import served_release
+from served_release import served
 
 from edgekit import deployment_lock, device_releases, health_check
 from edgekit.cli import run
@@ -17,6 +20,7 @@ from edgekit.runtimes import open_session
 from edgekit.shell import Shell
 from edgekit.verbs.deploy import Deployment, deploy, planned
 from edgekit.verbs.rollback import rollback
+from edgekit.verbs.schema import schema
 from edgekit.verbs.status import status
 
 _DIGITS = Path(__file__).parents[2] / "examples" / "digits"
@@ -30,14 +34,8 @@ def device(tmp_path):
 
 @pytest.fixture
 def make_model(tmp_path):
-    """Models that differ in their name or by bytes after the end, which no runtime reads."""
-
-    def make(name: str = "model.tflite", padding: int = 0) -> Path:
-        path = tmp_path / name
-        path.write_bytes((_DIGITS / "model.tflite").read_bytes() + bytes(padding))
-        return path
-
-    return make
+    """Models that differ in their name or by their padding."""
+    return lambda name="model.tflite", padding=0: served_release.make_model(tmp_path, padding, name)
 
 
 def _put(model: Path, device: Device, **options) -> Deployment:
@@ -46,22 +44,9 @@ def _put(model: Path, device: Device, **options) -> Deployment:
 
 
 def _served(device: Device) -> Path:
-    """What is in service, checked file by file against its manifest by Python's own hashlib."""
-    current = Path(device.folder, "current")
-    release = Path(os.path.realpath(current))
-    assert release.parent == Path(os.path.realpath(device.folder), "releases")
-    manifest = json.loads((release / "manifest.json").read_text(encoding="utf-8"))
-    lines = []
-    for file in manifest["files"]:
-        content = (release / file["name"]).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == file["sha256"]
-        assert len(content) == file["size_bytes"]
-        lines.append(f"{file['name']}\0{file['sha256']}\n")
-    assert hashlib.sha256("".join(sorted(lines)).encode()).hexdigest() == release.name == manifest["release"]
-    assert sorted(path.name for path in release.iterdir()) == sorted(
-        ["manifest.json", *(file["name"] for file in manifest["files"])]
-    )
-    return release / manifest["model"]
+    found = served(Path(device.folder))
+    assert found
+    return found
 
 
 def _names(device: Device) -> list[str]:
@@ -272,21 +257,39 @@ def test_a_record_that_makes_no_sense_is_no_obstacle(device, make_model):
     assert second.previous == first.release
 
 
-def test_the_command_line(make_model, monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def document(capsys):
+    """Run a command line, and check its document before handing it over."""
+
+    def ask(*words: str, exit_code: int = 0) -> dict:
+        assert run([*words, "--json"]) == exit_code
+        answer = json.loads(capsys.readouterr().out)
+        jsonschema.Draft202012Validator(schema(words[0])).validate(answer)
+        return answer
+
+    return ask
+
+
+def test_the_command_line(make_model, document, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    model = str(make_model())
-    assert run(["deploy", model, "--device", "local", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["result"]["switched"] is True
-    assert run(["deploy", model, "--device", "local"]) == 0
+    model, local = str(make_model()), ("--device", "local")
+    assert document("status", *local)["result"]["current"] is None
+    assert document("deploy", model, *local, "--dry-run")["result"]["current"] is None
+    first = document("deploy", model, *local)["result"]
+    assert (first["switched"], first["health"]["runtime"]) == (True, "litert")
+    assert run(["deploy", model, *local]) == 0
     assert "is in service on local already" in capsys.readouterr().out
-    assert run(["status", "--device", "local"]) == 0
+    assert run(["status", *local]) == 0
     assert "verified" in capsys.readouterr().out
-    assert run(["rollback", "--device", "local", "--json"]) == 5
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "EK847"
-    current = tmp_path / "home/.local/share/edgekit/device/current/model.tflite"
-    current.write_bytes(b"")
-    assert run(["status", "--device", "local", "--json"]) == 5
-    assert json.loads(capsys.readouterr().out)["status"] == "failed"
+    assert document("rollback", *local, exit_code=5)["error"]["code"] == "EK847"
+    second = document("deploy", str(make_model(padding=1)), *local, "--no-health-check")
+    assert [finding["code"] for finding in second["findings"]] == ["EK846"]
+    assert document("rollback", *local, "--health-check", str(_DIGITS / "test.npz"))["result"]["health"]["ok"]
+    found = document("status", *local)["result"]
+    assert found["current"] == first["release"]
+    Path(found["path"], "model.tflite").write_bytes(b"")
+    assert document("status", *local, exit_code=5)["status"] == "failed"
+    assert run(["deploy", model, *local, "--health-check", "x.npz", "--no-health-check"]) == 2
 
 
 def test_what_lies_there_is_read_with_care(device, make_model):
@@ -297,3 +300,26 @@ def test_what_lies_there_is_read_with_care(device, make_model):
     manifest.write_text(json.dumps(document), encoding="utf-8")
     with Shell(device) as shell, pytest.raises(DeviceError, match="damaged"):
         device_releases.read(shell, digest)
+
+
+def test_no_control_characters_of_a_device_reach_the_terminal(device, make_model):
+    digest = _put(make_model(), device).release
+    bell = "\x1b[2Jann@desk\x07"
+    entry = {"release": digest, "at": bell, "by": bell}
+    record = json.dumps({"before": [], "after": [entry]})
+    Path(device.folder, "switch.json").write_text(record, encoding="utf-8")
+    assert status(device).releases[0].by == "[2Jann@desk"
+
+
+def test_a_release_that_vanished_is_brought_back(device, make_model):
+    first = _put(make_model(), device)
+    second = _put(make_model(padding=1), device)
+    shutil.rmtree(Path(device.folder, "releases", second.release))
+    found = status(device)
+    assert not found.ok
+    assert found.releases[0].damage
+    again = _put(make_model(padding=1), device)
+    assert (again.release, again.previous) == (second.release, first.release)
+    assert _served(device)
+    assert [kept.release for kept in status(device).releases] == [second.release, first.release]
+    assert status(device).releases[0].since

@@ -4,23 +4,22 @@ Two ways to die: edgekit itself is killed before each of its commands, and the d
 that a script of edgekit starts there, as with a power cut.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from served_release import digest_served, make_model, residue
 
+from edgekit import shell
 from edgekit.device import Device
 from edgekit.errors import DeviceError
-from edgekit.transports import local
+from edgekit.transports import Limits, local
 from edgekit.verbs.deploy import deploy
 from edgekit.verbs.rollback import rollback
 from edgekit.verbs.status import status
 
-_DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 _PROGRAMS = (
     "mkdir", "rm", "rmdir", "mv", "ln", "cat", "sync", "sha256sum", "wc", "head", "tail", "df", "readlink", "tr",
     "grep", "dirname", "sleep", "awk",
@@ -35,33 +34,6 @@ exec {program} "$@"
 """
 
 
-def _model(folder: Path, padding: int) -> Path:
-    """Bytes after the end, which no runtime reads, make another model of one."""
-    folder.mkdir(exist_ok=True)
-    path = folder / "model.tflite"
-    path.write_bytes((_DIGITS / "model.tflite").read_bytes() + bytes(padding))
-    return path
-
-
-def _served(folder: Path) -> str | None:
-    """The digest of the release in service, checked file by file; None where nothing is."""
-    if not os.path.lexists(folder / "current"):
-        return None
-    release = (folder / "current").resolve(strict=True)
-    manifest = json.loads((release / "manifest.json").read_text(encoding="utf-8"))
-    for file in manifest["files"]:
-        assert hashlib.sha256((release / file["name"]).read_bytes()).hexdigest() == file["sha256"]
-    assert manifest["release"] == release.name
-    return release.name
-
-
-def _residue(folder: Path) -> list[str]:
-    """What no release consists of, besides the record and the last lock."""
-    kept = {"current", "releases", "switch.json"}
-    found = [path.name for path in folder.iterdir() if path.name not in kept and path.name[:5] != "lock."]
-    return found + [path.name for path in (folder / "releases").iterdir() if path.name.startswith(".")]
-
-
 class _Case:
     """A device with two releases, and something to do to it that may be cut off."""
 
@@ -71,16 +43,16 @@ class _Case:
         self._action, self._prepared = action, tmp_path / "prepared"
         if action != "first":
             for padding in (1, 2):
-                deploy(_model(tmp_path / "models", padding), self.device, health_check=False)
+                deploy(make_model(tmp_path / "models", padding), self.device, health_check=False)
         self.folder.mkdir(exist_ok=True)
         self.folder.rename(self._prepared)
-        self.model = _model(tmp_path / "new", 3)
+        self.model = make_model(tmp_path / "new", 3)
         self.old: str | None = None
 
     def reset(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(self._prepared, self.folder, symlinks=True)
-        self.old = _served(self.folder)
+        self.old = digest_served(self.folder)
 
     def act(self) -> str:
         """The release that is in service at the end."""
@@ -90,13 +62,13 @@ class _Case:
 
     def check(self, new: str) -> None:
         """The device serves one of the two; the next deployment is as if nothing had happened."""
-        assert _served(self.folder) in {self.old, new}
+        assert digest_served(self.folder) in {self.old, new}
         found = status(self.device)
         assert found.ok
         assert found.deploying is None
         again = deploy(self.model, self.device, health_check=False, keep=2)
-        assert _served(self.folder) == again.release
-        assert _residue(self.folder) == []
+        assert digest_served(self.folder) == again.release
+        assert residue(self.folder) == []
         assert len(list((self.folder / "releases").iterdir())) == (1 if self.old is None else 2)
         assert all(not release.damage for release in status(self.device).releases)
 
@@ -142,8 +114,8 @@ def test_edgekit_is_killed_before_each_of_its_commands(make_case, action):
             break
         case.check(new)
         number += 1
-    assert _served(case.folder) == new
-    assert number > 8
+    assert digest_served(case.folder) == new
+    assert number > 5
 
 
 @pytest.fixture
@@ -159,6 +131,8 @@ def power(tmp_path, monkeypatch):
     class _Power:
         def fails_before(self, number: int | None) -> None:
             count.write_bytes(b"")
+            # Half a minute is for links that come back; this power does not while edgekit waits for it.
+            monkeypatch.setattr(shell, "Limits", lambda: Limits(patience_s=0.1))
             monkeypatch.setenv("PATH", f"{shims}:{os.environ['PATH']}")
             monkeypatch.setenv("EDGEKIT_TEST_COUNT", str(count))
             monkeypatch.setenv("EDGEKIT_TEST_DIE", str(number or ""))
@@ -191,3 +165,36 @@ def test_the_device_stops_before_each_program(make_case, power, action):
             assert number > programs - 5
         power.is_back()
         case.check(new)
+
+
+def test_what_was_written_is_synced_before_the_link_changes(tmp_path, monkeypatch):
+    """What a power cut does to data that were never synced cannot be seen here, but the order can."""
+    shims, log = tmp_path / "shims", tmp_path / "log"
+    shims.mkdir()
+    for name in ("mv", "sync"):
+        shim = shims / name
+        shim.write_text(
+            f'#!/bin/sh\necho "{name} $*" >> {log}\nexec {shutil.which(name)} "$@"\n', encoding="utf-8"
+        )
+        shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(shims), prepend=":")
+    folder = tmp_path / "device"
+    digest = deploy(
+        make_model(tmp_path / "models"), Device("box", "local", folder=str(folder)), health_check=False
+    ).release
+    lines = log.read_text(encoding="utf-8").splitlines()
+    staging = f"{folder}/releases/.{digest}.new"
+    switch = next(i for i, line in enumerate(lines) if line.startswith("mv") and line.endswith("/current ."))
+    for name in ("model.tflite", "manifest.json"):
+        move = next(i for i, line in enumerate(lines) if line.endswith(f".part {staging}/{name}"))
+        part = lines[move].split()[-2]
+        assert f"sync {part}" in lines[:move]
+        assert lines[move + 1] == f"sync {staging}"
+        assert move < switch
+    rename = lines.index(f"mv releases/.{digest}.new releases/{digest}")
+    assert lines[rename + 1] == "sync releases"
+    record = next(i for i, line in enumerate(lines) if line.endswith("/switch.json ."))
+    assert any(line.startswith("sync .switch.") for line in lines[:record])
+    assert rename < record < switch
+    assert lines[record + 1] == "sync ."
+    assert lines[switch + 1] == "sync ."

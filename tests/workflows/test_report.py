@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import edgekit
 from edgekit.cli import run
 from edgekit.errors import DataError, EdgekitError, OutputError, UsageError
+from edgekit.measurement import Conditions, Measurement, Record
 
 STORED = Path(__file__).parent.parent / "data" / "comparison_v1.json"
 
@@ -436,3 +438,17 @@ def test_a_large_page_is_a_finding(document, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(document))
     written = edgekit.report([tmp_path / "run.json"], tmp_path / "page.html")
     assert [finding.code for finding in written.findings] == ["EK454"]
+
+
+def test_a_long_run_shows_its_course(tmp_path):
+    blocks = tuple((1e6 * (10 + i),) * 3 for i in range(20))
+    latency = Measurement("latency", "ns", blocks, (), tuple(2.0 * i for i in range(20)))
+    moment = Conditions(0.0)
+    Record("pi", (({"model": "m.tflite"}, latency),), moment, moment, "0.1").save(tmp_path / "run.json")
+    edgekit.report([tmp_path / "run.json"], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "median latency of a block, ms over seconds under load" in page
+    (path,) = re.findall(r'<path[^>]* d="(M[^"]+)"', page)
+    heights = [float(point.split()[1]) for point in path[1:].split("L")]
+    assert len(heights) == 20
+    assert heights == sorted(heights, reverse=True)  # slower is higher, and up is less in SVG
