@@ -4,14 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from devicelab.processes import wait_until
-from faulty_links import failing
+from faulty_links import acting_after, failing
 
 from edgekit import device_files
 from edgekit.channel import Ended
@@ -85,8 +84,9 @@ def test_devices_that_adb_cannot_use(fake_phone):
     assert "accept the computer's key" in errors[0].hint
     fake_phone.kill_adbd()
     wait_until(lambda: network.states().get(fake_phone.serial) == "offline", "adb's notice")
-    with failing("EK814", within_s=30):
+    with failing("EK800", within_s=30) as errors:
         connect(device_at(fake_phone.serial), LIMITS)
+    assert "refused" in errors[0].message
     # Once it is back, edgekit connects by itself.
     fake_phone.start_adbd()
     with Shell(device_at(fake_phone.serial), LIMITS) as shell:
@@ -108,17 +108,17 @@ def test_two_devices_are_told_apart(fake_phone, second_phone):
 
 @pytest.mark.devicelab
 def test_an_upload_goes_on_after_the_cable_was_pulled(fake_phone, shell, tmp_path):
-    source, timers = tmp_path / "model", []
+    source, pulled = tmp_path / "model", []
     source.write_bytes(os.urandom(6_000_000))
 
     def pull(done: int, _total: int) -> None:
-        if done > 3_000_000 and not timers:
+        if done > 3_000_000 and not pulled:
+            pulled.append(done)
             fake_phone.kill_adbd()
-            timers.append(threading.Timer(1, fake_phone.start_adbd))
-            timers[0].start()
+            plugging_in.start()
 
-    sent = device_files.upload(shell, source, f"{shell.folder}/model", progress=pull)
-    timers[0].join(20)
+    with acting_after(1, fake_phone.start_adbd) as plugging_in:
+        sent = device_files.upload(shell, source, f"{shell.folder}/model", progress=pull)
     folder = fake_phone.machine.root / "data/local/tmp/edgekit"
     assert (folder / "model").read_bytes() == source.read_bytes()
     assert [entry.name for entry in folder.iterdir()] == ["model"]
@@ -157,13 +157,26 @@ def test_full_and_read_only_folders(fake_phone, tmp_path):
 
 @pytest.mark.devicelab
 def test_a_frozen_phone_and_one_that_loses_power(fake_phone):
-    limits = replace(LIMITS, command_s=4, connect_s=4, patience_s=2)
+    limits = replace(LIMITS, command_s=4, connect_s=4, keepalive_s=1, keepalive_count=2, patience_s=2)
     with Shell(device_at(fake_phone.serial), limits) as shell:
         fake_phone.freeze()
-        with failing("EK805", within_s=25):
+        with failing("EK804", within_s=25):
             shell.run("true")
+        with failing("EK814", within_s=25):
+            shell.reconnect()
         fake_phone.thaw()
-        assert shell.run("echo", "back").text == "back"
+        # A command of which nothing is heard for a while is asked after.
+        running = shell.start(["sh", "-c", "sleep 4; echo done"])
+        assert running.read_line(time.monotonic() + 20) == b"done"
+        running.close()
+        running = shell.start(["sleep", "1000"])
+        fake_phone.freeze()
+        began = time.monotonic()
+        with pytest.raises(Ended):
+            running.read_line(began + 60)
+        assert time.monotonic() - began < 20
+        fake_phone.thaw()
+        running.close()
         running = shell.start(["sleep", "1000"])
         fake_phone.switch_off()
         began = time.monotonic()
@@ -171,7 +184,7 @@ def test_a_frozen_phone_and_one_that_loses_power(fake_phone):
             running.read_line(began + 20)
         running.close()
         assert time.monotonic() - began < 40
-        with failing("EK814", within_s=40):
+        with failing("EK800", within_s=40):
             shell.reconnect()
         fake_phone.switch_on()
         shell.reconnect()
