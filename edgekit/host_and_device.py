@@ -134,6 +134,8 @@ class RememberingSession:
         self._session = session
         self._folder = folder
         self.remembered = 0
+        # Samples that are equal are asked for once, and are not of an earlier run.
+        self._own: set[Path] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -142,12 +144,13 @@ class RememberingSession:
         count = len(next(iter(inputs.values())))
         kept = _kept(path)
         if kept is not None:
-            self.remembered += count
+            self.remembered += 0 if path in self._own else count
             return kept
         outputs = self._session.run(inputs)
         arrays: dict[str, Any] = {f"a{i}": array for i, array in enumerate(outputs.values())}
         with files.atomic_write(path) as part, part.open("wb") as stream:
             np.savez(stream, allow_pickle=False, names=np.array(list(outputs)), **arrays)
+        self._own.add(path)
         return outputs
 
     def close(self) -> None:

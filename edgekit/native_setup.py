@@ -33,7 +33,7 @@ def set_up_native(
         DeviceError: The device is full, unwritable or lost, or the runner does not work on it.
     """
     started = time.monotonic()
-    digest = files.sha256(program)[:4] + files.sha256(library)[:4]
+    digest = files.sha256(program)[:8] + files.sha256(library)[:8]
     folder = f"{device_runtime.folder_of(shell)}/native-{version}.{digest}"
     before = recorded(shell).get("native")
     runner, there = f"{folder}/{PROGRAM}", f"{folder}/{_LIBRARY}"

@@ -199,7 +199,9 @@ class WorkerProcess:
                 if self._place != "here":
                     hint = f"Set it up: edgekit device setup --runtime {self._runtime}"
                 return DependencyError(
-                    "EK533", f"The runtime {self._runtime} does not work {self._place}: {message}", hint
+                    "EK533",
+                    f"The runtime {self._runtime} does not work {self._place}: {message.rstrip('.')}.",
+                    hint,
                 )
         return InternalError(
             "EK910", f"The worker refused a request: {message}", "Report this with the model."

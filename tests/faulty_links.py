@@ -1,9 +1,10 @@
 """What the tests of devices and their faults share: short deadlines, and what every error has to look like."""
 
 import contextlib
+import threading
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,24 @@ def failing(
     assert "Errno" not in error.message
     assert error.hint
     assert (error.message + error.hint).isprintable()
+
+
+@contextlib.contextmanager
+def acting_after(seconds: float, act: Callable[[], None]) -> Iterator[threading.Thread]:
+    """A thread that does something some time after it is started.
+
+    It lives until the context ends: what the lab starts in a thread ends with that thread.
+    """
+    over = threading.Event()
+
+    def wait_and_act() -> None:
+        time.sleep(seconds)
+        act()
+        over.wait()
+
+    thread = threading.Thread(target=wait_and_act)
+    try:
+        yield thread
+    finally:
+        over.set()
+        thread.join(60)

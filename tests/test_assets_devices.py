@@ -303,7 +303,9 @@ def evaluating(user: CommandLine, public: Public, saved: Path) -> Iterator:
         process.communicate()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)], ids=["killed", "ctrl-C"]
+)
 def test_an_evaluation_that_breaks_off_is_taken_up_again(
     undisturbed, user, public, pi, tmp_path, number, status
 ):

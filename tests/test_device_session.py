@@ -198,18 +198,15 @@ def test_a_worker_that_crashes_or_is_none(sshd, far, dense_onnx, script, code, k
     fake_runtime(far, script)
     with failing(code, within_s=5, kind=kind):
         DeviceSession(far, open_artifact(dense_onnx))
-    wait_until(lambda: sshd.programs() == [] or far.run("true").status == 0, "the end of the worker")
+    wait_until(lambda: sshd.programs() == [], "the end of the worker")
 
 
-def test_a_worker_that_never_answers_is_ended(far, dense_onnx, monkeypatch):
+def test_a_worker_that_never_answers_is_ended(sshd, far, dense_onnx, monkeypatch):
     monkeypatch.setattr(device_session, "_OPEN_S", 0.5)
     fake_runtime(far, "trap '' TERM HUP; sleep 1000; true")
     with failing("EK532", within_s=6, kind=ModelError):
         DeviceSession(far, open_artifact(dense_onnx))
-    assert (
-        far.run("sh", "-c", "grep -ls 'sleep' /proc/[0-9]*/cmdline | grep -c nothing", check=False).text
-        == "0"
-    )
+    wait_until(lambda: sshd.programs() == [], "the end of the worker")
 
 
 def test_a_device_without_a_runtime_or_with_a_damaged_record(sshd, dense_onnx):

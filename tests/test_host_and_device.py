@@ -88,6 +88,12 @@ def test_answers_outlive_the_run_that_broke_off(tmp_path):
     assert not (tmp_path / "answers").exists()
 
 
+def test_equal_samples_of_one_run_are_not_of_an_earlier_one(tmp_path):
+    session = RememberingSession(Fixed([[1.0], [2.0], [3.0]]), tmp_path)
+    np.testing.assert_array_equal(session.run(INPUTS)["y"], session.run(INPUTS)["y"])
+    assert session.remembered == 0
+
+
 def test_a_damaged_answer_is_asked_for_again(tmp_path):
     RememberingSession(Fixed([[1.0], [2.0], [3.0]]), tmp_path).run(INPUTS)
     (file,) = tmp_path.glob("*.npz")

@@ -25,7 +25,7 @@ Examples:
 """
 _SHOWN_WORST = 5
 _SHOWN_DEFECTS = 5
-_SHOWN_NAME = 44
+_SHOWN_NAME = 30
 _STYLES = {"defect": "red", "degrades": "yellow", "rounding": "", "identical": "dim"}
 
 
@@ -85,7 +85,8 @@ def command(
         if where is not None:
             options = {**options, "runtime_b": None, "open_b": lambda _artifact: None}
         plan, findings = planned(a, b, data, **options)
-        step = "compare {tensors} tensors of {b} in {runtime_b} with {a} in {runtime_a} on {samples} samples"
+        count = "the" if plan["tensors"] is None else plan["tensors"]
+        step = f"compare {count} tensors of {{b}} in {{runtime_b}} with {{a}} in {{runtime_a}} on {{samples}} samples"
         return Outcome({"dry_run": True, **plan}, view=[f"would {step.format(**plan)}"], findings=findings)
     with progress(f"comparing {a.name} with {(b or a).name}") as advance:
         if where is None:
@@ -165,7 +166,7 @@ def _table(found: "Debugging", *, show_all: bool) -> "Table":
             f"{document['cosine']:.4f}",
             f"{document['max_abs_difference']:.3g}",
             "-" if document["max_steps"] is None else f"{document['max_steps']:.1f}",
-            "-" if document["saturated_share"] is None else f"{100 * document['saturated_share']:.1f}%",
+            "-" if document["saturated_share"] is None else f"{100 * document['saturated_share']:.2f}%",
             _decibels(document["own_snr_db"]),
             _decibels(document["expected_snr_db"]),
             Text(document["verdict"], style=_STYLES[document["verdict"]]),

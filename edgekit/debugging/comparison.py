@@ -190,8 +190,8 @@ def _rounded_weights(graph: Graph, pair: Pair) -> Tensors | None:
 
 def _shapes_differ(pair: Pair, one: Array, other: Array) -> ModelError:
     return ModelError(
-        "EK703",
+        "EK701",
         f"{pair.b.name!r} has the shape {list(other.shape)}, and {pair.a.name!r} of the reference "
         f"{list(one.shape)}.",
-        "Compare two versions of one model.",
+        "Compare versions that were made from the same model, in one format.",
     )

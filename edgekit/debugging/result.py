@@ -144,6 +144,8 @@ def _verdict_findings(found: Debugging) -> Iterator[Finding]:
             "Most layers with weights differ: B may have been made from another model than A."
             if everywhere
             else "Look at its weights, bias, scale and zero point in B."
+            if first.pair.how in {"place", "name", "graph"}
+            else f"It was paired by order, with {first.pair.a.name!r}: look whether they belong together."
         )
         text = f"{_named(first)} is defective: {_why_defect(first)}{others}."
         yield Finding("EK707", text, hint, Level.ERROR)

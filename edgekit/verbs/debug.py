@@ -2,9 +2,11 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgekit import tensorflow_process
 from edgekit.artifact import Artifact, Format, align
 from edgekit.contract import under_contract
 from edgekit.data import Dataset, open_dataset
@@ -16,10 +18,11 @@ from edgekit.debugging.result import Debugging
 from edgekit.debugging.tflite import TfliteGraph
 from edgekit.debugging.verdict import judged
 from edgekit.errors import ModelError, UsageError
-from edgekit.findings import Finding
+from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.runtimes import check_runtime, open_session
 from edgekit.tensor import Array
+from edgekit.tensorflow_process import TFLiteExport
 
 _GRAPHS: Mapping[Format, Callable[[Path], Graph]] = {Format.TFLITE: TfliteGraph, Format.ONNX: OnnxGraph}
 # The same model in other kernels shows how much kernels may differ.
@@ -44,7 +47,7 @@ def debug(
     judged stands in ``edgekit.debugging.verdict``.
 
     Args:
-        a: The reference, mostly the float model.
+        a: The reference, mostly the float model; Keras models and SavedModels are converted to B's format first.
         b: The version that is judged, mostly a quantized one; None for A itself, in another runtime.
         data: A data spec (see ``open_dataset``), or a dataset; labels play no part.
         runtime_a: The name of a file in ``runtimes/``; that of the format when None.
@@ -59,81 +62,115 @@ def debug(
         DataError: The samples do not fit the models.
         UsageError: There is no such runtime or contract, or both sides are the same.
     """
-    sides, names, dataset, findings = _planned(
-        a,
-        b,
-        data,
-        runtime_a=runtime_a,
-        runtime_b=runtime_b,
-        open_b=open_b,
-        samples=samples,
-        preprocess=preprocess,
-    )
-    one, two = sides
-    pairing = _paired(one, two)
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        comparison = Comparison(one, two, pairing, folder=Path(folder), repeat=_repeat(one.artifact))
+    subjects = _subjects(a, b, runtime_a, runtime_b, is_elsewhere=open_b is not None)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as temporary:
+        folder = Path(temporary)
+        one = subjects[0].side(folder / "reference", None)
+        two = subjects[1].side(folder / "judged", open_b)
+        pairing = _paired(one, two)
+        dataset, findings = _dataset(data, subjects, samples=samples, preprocess=preprocess)
+        repeat = _opener(_OTHER_KERNELS[one.artifact.format])
+        comparison = Comparison(one, two, pairing, folder=folder, repeat=repeat)
         for done, _ in enumerate(comparison.run(_samples(dataset, one.artifact, two.artifact)), 1):
             if progress:
                 progress(done, dataset.count)
     return Debugging(
-        one.artifact,
-        two.artifact,
-        names,
+        subjects[0].artifact,
+        subjects[1].artifact,
+        (subjects[0].runtime, subjects[1].runtime),
         dataset.count,
         judged(pairing, comparison.seen, comparison.alone, two.graph.hidden),
         pairing,
         (one.graph.hidden, two.graph.hidden),
         tuple(two.graph.outputs.values()),
         comparison.exposed_differs,
-        findings,
+        (*findings, *(finding for subject in subjects for finding in subject.findings())),
     )
 
 
 def planned(
-    a: str | Path | Artifact, b: str | Path | Artifact | None, data: str | Path | Dataset, **options: Any
-) -> tuple[dict[str, Any], tuple[Finding, ...]]:
-    """What ``debug`` would do with these options, without running a model.
-
-    Raises:
-        EdgekitError: What ``debug`` would raise before it runs a model.
-    """
-    (one, two), names, dataset, findings = _planned(a, b, data, **options)
-    plan = {
-        "a": str(one.artifact.path),
-        "b": str(two.artifact.path),
-        "runtime_a": names[0],
-        "runtime_b": names[1],
-        "samples": dataset.count,
-        "tensors": len(_paired(one, two).pairs),
-    }
-    return plan, findings
-
-
-def _planned(
     a: str | Path | Artifact,
     b: str | Path | Artifact | None,
     data: str | Path | Dataset,
     *,
+    runtime_a: str | None = None,
+    runtime_b: str | None = None,
+    samples: int = 32,
+    preprocess: str | None = None,
+) -> tuple[dict[str, Any], tuple[Finding, ...]]:
+    """What ``debug`` would do with these options, without running or converting a model.
+
+    Raises:
+        EdgekitError: What ``debug`` would raise before that.
+    """
+    subjects = _subjects(a, b, runtime_a, runtime_b)
+    tensors = None
+    if not any(subject.is_converted for subject in subjects):
+        tensors = len(_paired(*(subject.side(Path(), None) for subject in subjects)).pairs)
+    dataset, findings = _dataset(data, subjects, samples=samples, preprocess=preprocess)
+    plan = {
+        "a": str(subjects[0].artifact.path),
+        "b": str(subjects[1].artifact.path),
+        "runtime_a": subjects[0].runtime,
+        "runtime_b": subjects[1].runtime,
+        "samples": dataset.count,
+        "tensors": tensors,
+    }
+    return plan, (*findings, *(finding for subject in subjects for finding in subject.findings()))
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A model, the format in which its tensors are shown, and the runtime that it will have."""
+
+    artifact: Artifact
+    shown_as: Format
+    runtime: str
+
+    @property
+    def is_converted(self) -> bool:
+        return self.artifact.format is not self.shown_as
+
+    def side(self, output: Path, opener: Opener | None) -> Side:
+        """The model with its graph; Keras models and SavedModels are converted into ``output`` first."""
+        artifact = self.artifact
+        if self.is_converted:
+            if self.shown_as is Format.TFLITE:
+                tensorflow_process.export_tflite(artifact.path, output, TFLiteExport())
+            else:
+                tensorflow_process.export_onnx(artifact.path, output)
+            artifact = open_artifact(output)
+        return Side(artifact, _GRAPHS[self.shown_as](artifact.path), opener or _opener(self.runtime))
+
+    def findings(self) -> tuple[Finding, ...]:
+        if not self.is_converted:
+            return ()
+        text = f"{self.artifact.path.name} is converted to {self.shown_as}, in float, to show its tensors."
+        return (Finding("EK703", text, "", Level.NOTE),)
+
+
+def _subjects(
+    a: str | Path | Artifact,
+    b: str | Path | Artifact | None,
     runtime_a: str | None,
     runtime_b: str | None,
-    samples: int,
-    preprocess: str | None,
-    open_b: Opener | None = None,
-) -> tuple[tuple[Side, Side], tuple[str, str], Dataset, tuple[Finding, ...]]:
-    """All that can be refused without running a model is refused here."""
+    *,
+    is_elsewhere: bool = False,
+) -> tuple[_Subject, _Subject]:
     one = _opened(a)
     two = one if b is None else _opened(b)
-    names = check_runtime(one, runtime_a), check_runtime(two, runtime_b)
-    if b is None and open_b is None and names[0] == names[1]:
-        hint = "Name a second model, or another runtime: --runtime-b litert_builtin."
-        raise UsageError("EK700", f"{one.path.name} would be compared with itself in {names[0]}.", hint)
-    sides = _side(one, _opener(names[0])), _side(two, open_b or _opener(names[1]))
-    dataset, findings = under_contract(_dataset(data, preprocess), two, preprocess)
-    dataset = dataset.spread(min(samples, dataset.count))
-    for artifact in (one, two):
-        dataset.bind(artifact.inputs)
-    return sides, names, dataset, findings
+    formats = [artifact.format for artifact in (one, two) if artifact.format in _GRAPHS]
+    shown_as = formats[0] if formats else Format.TFLITE
+    if len(set(formats)) > 1:
+        raise _strangers(one, two, f"are of different formats: {formats[0]} and {formats[-1]}")
+    runtimes = [
+        check_runtime(replace(artifact, format=shown_as), runtime)
+        for artifact, runtime in ((one, runtime_a), (two, runtime_b))
+    ]
+    if b is None and not is_elsewhere and runtimes[0] == runtimes[1]:
+        hint = f"Name a second model, or another runtime: --runtime-b {_OTHER_KERNELS[shown_as]}."
+        raise UsageError("EK700", f"{one.path.name} would be compared with itself in {runtimes[0]}.", hint)
+    return _Subject(one, shown_as, runtimes[0]), _Subject(two, shown_as, runtimes[1])
 
 
 def _opened(model: str | Path | Artifact) -> Artifact:
@@ -144,45 +181,38 @@ def _opener(runtime: str) -> Opener:
     return lambda artifact: open_session(artifact, runtime)
 
 
-def _dataset(data: str | Path | Dataset, preprocess: str | None) -> Dataset:
-    if isinstance(data, Dataset):
-        return data
-    return open_dataset(data, preprocess=None if preprocess == "none" else preprocess)
-
-
-def _side(artifact: Artifact, opener: Opener) -> Side:
-    if artifact.format not in _GRAPHS:
-        raise ModelError(
-            "EK709",
-            f"{artifact.path} is a {artifact.format} model, whose inner tensors cannot be shown.",
-            f"Convert it first: edgekit quantize {artifact.path} -r float16 -o model.tflite",
-        )
-    return Side(artifact, _GRAPHS[artifact.format](artifact.path), opener)
-
-
-def _repeat(artifact: Artifact) -> Opener | None:
-    name = _OTHER_KERNELS.get(artifact.format)
-    return None if name is None else _opener(name)
+def _dataset(
+    data: str | Path | Dataset, subjects: tuple[_Subject, _Subject], *, samples: int, preprocess: str | None
+) -> tuple[Dataset, tuple[Finding, ...]]:
+    if not isinstance(data, Dataset):
+        data = open_dataset(data, preprocess=None if preprocess == "none" else preprocess)
+    dataset, findings = under_contract(data, subjects[1].artifact, preprocess)
+    for subject in subjects:
+        dataset.bind(subject.artifact.inputs)
+    return dataset.spread(min(samples, dataset.count)), findings
 
 
 def _paired(a: Side, b: Side) -> Pairing:
     """Raises ModelError where the two have nothing in common but their border."""
-    names = f"{a.artifact.path.name} and {b.artifact.path.name}"
-    hint = "Compare versions that were made from the same model, in one format."
-    if a.artifact.format is not b.artifact.format:
-        formats = f"{a.artifact.format} and {b.artifact.format}"
-        raise ModelError("EK701", f"{names} are of different formats: {formats}.", hint)
     try:
         inputs, outputs = (
             align(getattr(a.artifact, side), getattr(b.artifact, side)) for side in ("inputs", "outputs")
         )
     except ValueError as error:
-        raise ModelError("EK701", f"{names} do not take and give the same tensors: {error}.", hint) from error
+        raise _strangers(a.artifact, b.artifact, f"do not take and give the same tensors: {error}") from error
     pairing = pair(a.graph, b.graph, inputs=inputs, outputs=outputs)
-    inner = [found for found in pairing.pairs if not found.a.is_input and found.how != "output"]
-    if not inner and len(b.graph.values) > len(inputs) + len(outputs):
-        raise ModelError("EK701", f"No inner tensor of {names} can be paired.", hint)
+    ends = {*a.graph.outputs.values(), *b.graph.outputs.values()}
+    inner = [
+        found for found in pairing.pairs if not found.a.is_input and not {found.a.key, found.b.key} & ends
+    ]
+    if not inner and all(len(side.graph.values) > len(inputs) + len(outputs) for side in (a, b)):
+        raise _strangers(a.artifact, b.artifact, "have no inner tensor in common")
     return pairing
+
+
+def _strangers(a: Artifact, b: Artifact, why: str) -> ModelError:
+    hint = "Compare versions that were made from the same model, in one format."
+    return ModelError("EK701", f"{a.path.name} and {b.path.name} {why}.", hint)
 
 
 def _samples(

@@ -19,6 +19,7 @@ from edgekit.operators import operators
 from edgekit.passes.set_io import IOType
 from edgekit.pipeline import Produced, Settings, run
 from edgekit.plan import Plan, plan_quantization
+from edgekit.preprocessing import load_preprocessing
 from edgekit.readback import ReadBack, Reference, read_back
 from edgekit.recipe import Mode, Recipe
 from edgekit.versions import installed_versions
@@ -99,7 +100,7 @@ def quantize(
         output: The file to write; its suffix says the format where ``format`` does not.
         recipe: A recipe's name, alias or TOML file: ``"static_wi8_ai8"``, ``"int8"``.
         calibration: Data; needed by recipes with static ranges, used by the others to compare outputs.
-        preprocess: The preprocessing contract of the calibration data.
+        preprocess: The preprocessing contract of the calibration data, and of all that the model will see.
         calibration_samples: How many samples calibrate; None for 256 or what there is.
         format: ``"tflite"`` or ``"onnx"``.
         engine: An engine's name; ``"auto"`` tries all that apply and keeps the nearest to the float model.
@@ -131,6 +132,9 @@ def quantize(
     _check_io(plan, io)
     dataset = _dataset(plan.recipe, calibration, preprocess)
     samples, findings = _samples(source, dataset, calibration_samples, seed)
+    if dataset is None and preprocess not in {None, "none"}:
+        # The model is for such samples all the same, and whoever uses it has to know.
+        samples = replace(samples, preprocessing=load_preprocessing(str(preprocess)).describe())
     settings = Settings(plan.recipe, samples.calibration, samples.held_back, io, batch, keep_names)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         reference = Reference.of(source, samples.held_back)

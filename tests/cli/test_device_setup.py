@@ -122,3 +122,34 @@ def test_a_setup(setup, tmp_path):
     assert installed["trial"]["delegate"] == "xnnpack"
     record = Path(os.environ["HOME"]) / ".local/share/edgekit/device/runtimes/litert.json"
     assert json.loads(record.read_text()) == installed["runtime"]
+
+
+@pytest.mark.parametrize(
+    ("numpy", "wheels"),
+    [
+        ("1.24.2", ["tflite-runtime"]),
+        ("2.2.0", ["tflite-runtime", "numpy"]),
+        (None, ["tflite-runtime", "numpy"]),
+    ],
+)
+def test_a_32_bit_pi_uses_the_numpy_of_its_distribution(setup, tmp_path, numpy, wheels):
+    """Debian's numpy serves where it is old enough: no index has a wheel for that processor."""
+    answer = {
+        "implementation": "cpython",
+        "version": [3, 11, 2],
+        "machine": "aarch64",
+        "bits": 32,
+        "libc": "glibc 2.36",
+        "numpy": numpy,
+        "lse": False,
+    }
+    python = tmp_path / "python32"
+    python.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    python.chmod(0o755)
+    options = ("--runtime", "tflite_runtime", "--wheels", str(tmp_path), "--python", str(python))
+    code, document = setup(*options, "--dry-run")
+    assert code == 0
+    result = document["result"]
+    assert result["platform"]["architecture"] == "armv7l"
+    assert [package["package"] for package in result["packages"]] == wheels
+    assert result["device_numpy"] == (numpy if len(wheels) == 1 else None)

@@ -77,6 +77,8 @@ def test_every_command_does_what_the_text_says(run):
     first, second = outputs["ssh pi@raspberrypi.local"]
     assert first.splitlines()[-1].startswith(f"{label} (")
     assert first.splitlines()[-1] == second.splitlines()[-1]
+    # Both models know the contract, and so do their releases.
+    assert not [said for texts in outputs.values() for said in texts if "EK409" in said]
     release = re.search(r"as release ([0-9a-f]{12})", outputs["edgekit deploy"][0])[1]
     assert release in second
     assert release not in outputs["edgekit deploy"][1].splitlines()[0]

@@ -172,6 +172,17 @@ def test_lineage_lies_beside_the_file(models, tmp_path):
     assert lineage["versions"]["edgekit"] == edgekit.__version__
 
 
+def test_the_contract_is_kept_also_where_no_data_is_given(tflite_cnn, tmp_path):
+    contract = tmp_path / "counts.toml"
+    contract.write_text("schema = 1\nscale = 0.0625\n")
+    edgekit.quantize(tflite_cnn, tmp_path / "out.tflite", recipe="float16", preprocess=str(contract))
+    lineage = json.loads((tmp_path / "out.tflite.json").read_text())
+    assert lineage["preprocessing"]["scale"] == 0.0625
+    with pytest.raises(UsageError, match="imagenet"):
+        edgekit.quantize(tflite_cnn, tmp_path / "b.tflite", recipe="float16", preprocess="imagenet-torhc")
+    assert not (tmp_path / "b.tflite").exists()
+
+
 def test_same_seed_gives_the_same_bytes(models, tmp_path):
     for name in ("a.tflite", "b.tflite"):
         edgekit.quantize(models.tflite_cnn, tmp_path / name, calibration=models.train_data, seed=1)

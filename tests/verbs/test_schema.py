@@ -66,6 +66,8 @@ def test_every_schema_is_one(name):
         ("evaluate", _MODEL, "--data", _TEST, "--samples", "50"),
         ("evaluate", _MODEL, "--data", _TEST, "--samples", "50", "--metric", "snr", "--reference", _MODEL),
         ("evaluate", _MODEL, "--data", _TEST, "--dry-run"),
+        ("debug", _MODEL, "--runtime-b", "litert_builtin", "--data", _TEST, "--samples", "2"),
+        ("debug", _MODEL, _MODEL, "--data", _TEST, "--dry-run"),
         ("benchmark", _MODEL, "--runs", "20", "--warmup", "5"),
         ("benchmark", _MODEL, _MODEL, "--runs", "40", "--warmup", "5"),
         ("benchmark", _MODEL, "--dry-run"),
