@@ -36,8 +36,7 @@ class Comparison:
     """Two models with all their pairs visible, and A cut into single operators to be fed with B's tensors.
 
     ``seen`` holds what was seen of each pair, by the key of B's tensor. ``alone`` holds sums over B's tensors
-    without a partner. ``exposed_differs`` is the largest difference between B's outputs as they are and in
-    the file that shows all tensors.
+    without a partner. ``exposed`` compares B's outputs in the file that shows all tensors with those of B as it is.
 
     Args:
         a: The reference.
@@ -52,7 +51,7 @@ class Comparison:
         self._folder, self._repeat = folder, repeat
         self.seen = {pair.b.key: Seen() for pair in pairing.pairs}
         self.alone = {value.key: Sums() for value in pairing.only_b}
-        self.exposed_differs = 0.0
+        self.exposed = Sums()
         self._partners = {pair.b.key: pair.a.key for pair in pairing.pairs}
         batch = batch_size(a.artifact)
         # What A's operators are given in place of what A's operators before them made.
@@ -138,9 +137,7 @@ class Comparison:
     def _compare_with_plain(self, plain: Mapping[str, Array], b: Tensors) -> None:
         for name, key in self._b.graph.outputs.items():
             if key in b:
-                sums = Sums()
-                sums.add(plain[name], b[key])
-                self.exposed_differs = max(self.exposed_differs, sums.largest)
+                self.exposed.add(plain[name], b[key])
 
     def _check_finite(self, pair: Pair, values: Array) -> None:
         if values.dtype.kind == "f" and np.isnan(values).any():

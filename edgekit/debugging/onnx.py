@@ -28,7 +28,8 @@ _UNKNOWN_GRID = frozenset({"MatMulNBits", "MatMulInteger", "ConvInteger", "Dynam
 _KEEP_GRID = frozenset(
     {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "Expand"}
 )
-_EXPOSED = "exposed:"
+# The names of what is added to a file.
+_INTEGERS, _SCALE, _POINT = "integers:", "scale:", "zero_point:"
 
 
 class OnnxGraph:
@@ -51,27 +52,32 @@ class OnnxGraph:
 
     def expose(self, keys: Collection[str]) -> bytes:
         """See ``Graph.expose``."""
-        model = self._copy()
-        model.graph.ClearField("output")
-        for key in keys:
-            self._show(model.graph, key)
-        content: bytes = model.SerializeToString()
-        return content
+        return self._edited([], keys, {})
 
     def cut(self, keys: Collection[str], watched: Collection[str], weights: Mapping[str, Array]) -> bytes:
         """See ``Graph.cut``."""
+        return self._edited(keys, [*keys, *watched], weights)
+
+    def _edited(self, given: Collection[str], shown: Collection[str], weights: Mapping[str, Array]) -> bytes:
+        import onnx
         from onnx import numpy_helper
 
-        model = self._copy()
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
         graph = model.graph
         graph.ClearField("output")
-        instead = {key: fed(key) for key in keys}
+        # A tensor of integers gives its name to the real numbers that they stand for.
+        kept = {key: _INTEGERS + key for key in shown if self._by_key[key].quantization is not None}
+        read = kept | {key: self._read_name(key) for key in given}
         for node in graph.node:
-            node.input[:] = [instead.get(name, name) for name in node.input]
-        for key in keys:
-            self._feed(graph, key)
-        for key in (*keys, *watched):
-            self._show(graph, key)
+            node.input[:] = [read.get(name, name) for name in node.input]
+            node.output[:] = [kept.get(name, name) for name in node.output]
+        for key in dict.fromkeys((*given, *shown)):
+            self._add_grid(graph, self._by_key[key])
+        for key in given:
+            self._feed(graph, self._by_key[key])
+        for key in shown:
+            self._show(graph, self._by_key[key])
         for tensor in graph.initializer:
             if tensor.name in weights:
                 values = weights[tensor.name].astype(numpy_helper.to_array(tensor).dtype)
@@ -79,63 +85,47 @@ class OnnxGraph:
         content: bytes = model.SerializeToString()
         return content
 
-    def constant(self, key: str) -> Array:
-        """See ``Graph.constant``."""
-        return _array(self._stored[key])
+    def _read_name(self, key: str) -> str:
+        """What the readers of a tensor that was cut read: the new input, integers after they were made of it."""
+        return fed(key) if self._by_key[key].quantization is None else _INTEGERS + fed(key)
 
-    def _copy(self) -> "ModelProto":
-        import onnx
-
-        model = onnx.ModelProto()
-        model.CopyFrom(self._model)
-        return model
-
-    def _show(self, graph: "GraphProto", key: str) -> None:
+    def _show(self, graph: "GraphProto", value: Value) -> None:
         """Make a tensor an output under its key; integers through DequantizeLinear."""
         from onnx import helper
 
-        value = self._by_key[key]
         if value.quantization is None:
-            graph.output.append(helper.make_empty_tensor_value_info(key))
+            graph.output.append(helper.make_empty_tensor_value_info(value.key))
             return
-        # The tensor's own name is that of the integers, so they have to give it up.
-        for node in graph.node:
-            node.input[:] = [_EXPOSED + key if name == key else name for name in node.input]
-            node.output[:] = [_EXPOSED + key if name == key else name for name in node.output]
-        scale, zero_point = self._grid_constants(graph, value)
-        graph.node.append(helper.make_node("DequantizeLinear", [_EXPOSED + key, scale, zero_point], [key]))
-        graph.output.append(helper.make_tensor_value_info(key, 1, None))
+        names = [_INTEGERS + value.key, _SCALE + value.key, _POINT + value.key]
+        graph.node.append(helper.make_node("DequantizeLinear", names, [value.key]))
+        graph.output.append(helper.make_tensor_value_info(value.key, 1, None))
 
-    def _feed(self, graph: "GraphProto", key: str) -> None:
+    def _feed(self, graph: "GraphProto", value: Value) -> None:
         """Add the input that stands for a tensor; integers through QuantizeLinear."""
         from onnx import helper
 
-        value = self._by_key[key]
-        elem_type = self._types[key].type.tensor_type.elem_type
+        name, shape = fed(value.key), list(value.shape)
         if value.quantization is None:
-            graph.input.append(helper.make_tensor_value_info(fed(key), elem_type, _sizes(value)))
+            elem_type = self._types[value.key].type.tensor_type.elem_type
+            graph.input.append(helper.make_tensor_value_info(name, elem_type, shape))
             return
-        integers = f"integers:{key}"
-        for node in graph.node:
-            node.input[:] = [integers if name == fed(key) else name for name in node.input]
-        scale, zero_point = self._grid_constants(graph, value)
-        graph.input.append(helper.make_tensor_value_info(fed(key), 1, _sizes(value)))
-        graph.node.insert(0, helper.make_node("QuantizeLinear", [fed(key), scale, zero_point], [integers]))
+        graph.input.append(helper.make_tensor_value_info(name, 1, shape))
+        names = [name, _SCALE + value.key, _POINT + value.key]
+        graph.node.insert(0, helper.make_node("QuantizeLinear", names, [_INTEGERS + name]))
 
-    def _grid_constants(self, graph: "GraphProto", value: Value) -> tuple[str, str]:
+    def _add_grid(self, graph: "GraphProto", value: Value) -> None:
+        """Store the scale and the zero point of a tensor of integers, where an added operator finds them."""
         from onnx import numpy_helper
 
-        grid = value.quantization
-        if grid is None:
-            raise ValueError(f"{value.key} has no scale")
-        names = f"scale:{value.key}", f"zero_point:{value.key}"
-        if names[0] not in {tensor.name for tensor in graph.initializer}:
-            arrays = np.float32(grid.scales[0]), np.dtype(value.dtype).type(grid.zero_points[0])
-            graph.initializer.extend(
-                numpy_helper.from_array(np.asarray(array), name)
-                for array, name in zip(arrays, names, strict=True)
-            )
-        return names
+        if value.quantization is not None:
+            scale = np.asarray(value.quantization.scales[0], np.float32)
+            point = np.asarray(value.quantization.zero_points[0], value.dtype)
+            graph.initializer.append(numpy_helper.from_array(scale, _SCALE + value.key))
+            graph.initializer.append(numpy_helper.from_array(point, _POINT + value.key))
+
+    def constant(self, key: str) -> Array:
+        """See ``Graph.constant``."""
+        return _array(self._stored[key])
 
     def _constant_names(self) -> set[str]:
         """What is stored, and what nodes make of that alone."""
@@ -316,7 +306,3 @@ def _on_grid(integers: "TensorProto", scale: Array, axis: int) -> Weight:
         step = step.reshape(sizes)
     step = step.reshape(()) if step.size == 1 else step
     return Weight(integers.name, shape, step, noise=rounding_noise(_array(integers).astype(np.float32), step))
-
-
-def _sizes(value: Value) -> list[int | None]:
-    return list(value.shape)

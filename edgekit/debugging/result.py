@@ -9,19 +9,22 @@ from edgekit import files
 from edgekit.artifact import Artifact
 from edgekit.debugging.graph import Hidden
 from edgekit.debugging.pairing import Pairing
+from edgekit.debugging.sums import Sums
 from edgekit.debugging.verdict import TensorReport, Verdict, overall
 from edgekit.findings import Finding, Level
 from edgekit.pages.debug import page
 
-_LISTED = 5
+_LISTED, _LONGEST = 5, 60
+# Sums of real numbers in another order differ by less.
+_EQUAL_DB = 100.0
 
 
 @dataclass(frozen=True)
 class Debugging:
     """Every pair of tensors in graph order, and what it comes to.
 
-    ``hidden`` are A's and B's tensors that cannot be seen, ``output_keys`` B's outputs, and ``exposed_difference`` how
-    much B's outputs change when all tensors are visible. ``noticed`` are findings about the samples.
+    ``hidden`` are A's and B's tensors that cannot be seen, ``output_keys`` B's outputs, and ``exposed`` how
+    B's outputs change when all tensors are visible. ``noticed`` are findings about the samples.
     """
 
     a: Artifact
@@ -32,7 +35,7 @@ class Debugging:
     pairing: Pairing
     hidden: tuple[Sequence[Hidden], Sequence[Hidden]]
     output_keys: tuple[str, ...]
-    exposed_difference: float
+    exposed: Sums
     noticed: tuple[Finding, ...] = ()
 
     @property
@@ -81,7 +84,7 @@ class Debugging:
             "first_beyond_tolerance": named(self.first),
             "loses_most": named(self.worst),
             "outputs": [report.pair.b.name for report in self.outputs],
-            "exposed_difference": self.exposed_difference,
+            "exposed_difference": self.exposed.largest,
             "tensors": [report.describe() for report in self.tensors],
             "unpaired": {
                 "a": [value.name for value in self.pairing.only_a],
@@ -168,11 +171,17 @@ def _coverage_findings(found: Debugging) -> Iterator[Finding]:
             f"{len(only_a)} tensors of A and {len(only_b)} of B have no partner: {_some([*only_a, *only_b])}."
         )
         yield Finding("EK705", text, "An error there shows in the next tensor that has one.", Level.NOTE)
-    if found.exposed_difference > 0:
-        text = f"With all tensors visible, B's outputs differ from its own by up to {found.exposed_difference:.3g}."
+    if found.exposed.snr_db < _EQUAL_DB:
+        text = (
+            f"With all tensors visible, B's outputs differ from its own by up to {found.exposed.largest:.3g}."
+        )
         yield Finding("EK706", text, "The runtime uses other kernels then.", Level.NOTE)
 
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    shown = (
+        name if len(name) <= _LONGEST else f"\N{HORIZONTAL ELLIPSIS}{name[-_LONGEST:]}"
+        for name in names[:_LISTED]
+    )
+    return ", ".join(shown) + more

@@ -106,7 +106,7 @@ class Seen:
         """Add the noise to expect where a kernel rounds its real inputs to so many levels either side of zero."""
         for values in inputs:
             power = float(np.mean(np.square(values, dtype=np.float64)))
-            if power > 0:
+            if math.isfinite(power) and power > 0:
                 step = float(np.max(np.abs(values))) / levels
                 self.hybrid_noise += (
                     step * step / 12 / power * float(np.sum(np.square(exact, dtype=np.float64)))

@@ -34,7 +34,7 @@ class TfliteGraph:
         self._writers = {index: op for op in self._graph.operators or [] for index in _numbers(op.outputs)}
         self._constants = self._constant_tensors()
         self.values, self.hidden = self._values()
-        self.outputs = {name: str(index) for index, name in self._named["outputs"].items()}
+        self.outputs = {name: str(index) for name, index in self._named["outputs"].items()}
 
     def expose(self, keys: Collection[str]) -> bytes:
         """See ``Graph.expose``."""
@@ -42,7 +42,7 @@ class TfliteGraph:
         def edit(tree: flatbuffer.Model) -> None:
             indices = {key: int(key) for key in keys}
             tree.subgraphs[0].outputs = list(indices.values())
-            _sign(tree, {name: index for index, name in self._named["inputs"].items()}, indices)
+            _sign(tree, self._named["inputs"], indices)
 
         return flatbuffer.rewrite(self._content, edit)
 
@@ -58,8 +58,7 @@ class TfliteGraph:
             for operator in graph.operators:
                 operator.outputs = [written.get(index, index) for index in _numbers(operator.outputs)]
             _replace(tree, weights)
-            inputs = {name: index for index, name in self._named["inputs"].items()}
-            inputs |= {fed(str(index)): index for index in written}
+            inputs = self._named["inputs"] | {fed(str(index)): index for index in written}
             outputs = {str(index): copied for index, copied in written.items()}
             outputs |= {key: int(key) for key in watched}
             graph.inputs, graph.outputs = list(inputs.values()), list(outputs.values())
@@ -94,7 +93,7 @@ class TfliteGraph:
         return found
 
     def _values(self) -> tuple[tuple[Value, ...], tuple[Hidden, ...]]:
-        values = [self._input(index, name) for index, name in self._named["inputs"].items()]
+        values = [self._input(index, name) for name, index in self._named["inputs"].items()]
         hidden = []
         batch = self._batch()
         for position, operator in enumerate(self._graph.operators or []):
@@ -133,7 +132,7 @@ class TfliteGraph:
         tensor = self._graph.tensors[index]
         kind = self._kind(operator)
         inputs = _numbers(operator.inputs)
-        names = self._named["inputs"]
+        names = {number: name for name, number in self._named["inputs"].items()}
         return Value(
             str(index),
             (tensor.name or b"").decode(errors="replace") or f"{kind} {position}",
@@ -184,7 +183,7 @@ class TfliteGraph:
         return code.customCode.decode(errors="replace") if kind == "CUSTOM" and code.customCode else kind
 
     def _batch(self) -> int:
-        first = next(iter(self._named["inputs"]), None)
+        first = next(iter(self._named["inputs"].values()), None)
         shape = [] if first is None else _numbers(self._graph.tensors[first].shape)
         return shape[0] if shape else 1
 
@@ -205,16 +204,16 @@ def _scales(tensor: Any) -> list[float]:
     return [float(scale) for scale in table.scale]
 
 
-def _names(tree: flatbuffer.Model, side: str) -> dict[int, str]:
+def _names(tree: flatbuffer.Model, side: str) -> dict[str, int]:
     """The tensors at the border by the names that ``open_artifact`` gives them: the signature's, or their own."""
     graph = tree.subgraphs[0]
     indices = _numbers(getattr(graph, side))
     signature = next(iter(tree.signatureDefs or []), None)
     if signature is not None:
-        entries = {entry.tensorIndex: entry.name.decode() for entry in getattr(signature, side) or []}
-        if set(entries) == set(indices):
+        entries = {entry.name.decode(): int(entry.tensorIndex) for entry in getattr(signature, side) or []}
+        if set(entries.values()) == set(indices):
             return entries
-    return {index: (graph.tensors[index].name or b"").decode(errors="replace") for index in indices}
+    return {(graph.tensors[index].name or b"").decode(errors="replace"): index for index in indices}
 
 
 def _sign(tree: flatbuffer.Model, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:

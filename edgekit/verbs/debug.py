@@ -83,7 +83,7 @@ def debug(
         pairing,
         (one.graph.hidden, two.graph.hidden),
         tuple(two.graph.outputs.values()),
-        comparison.exposed_differs,
+        comparison.exposed,
         (*findings, *(finding for subject in subjects for finding in subject.findings())),
     )
 
@@ -205,7 +205,10 @@ def _paired(a: Side, b: Side) -> Pairing:
     inner = [
         found for found in pairing.pairs if not found.a.is_input and not {found.a.key, found.b.key} & ends
     ]
-    if not inner and all(len(side.graph.values) > len(inputs) + len(outputs) for side in (a, b)):
+    written = [found for found in pairing.pairs if not found.a.is_input]
+    if not written or (
+        not inner and all(len(side.graph.values) > len(inputs) + len(outputs) for side in (a, b))
+    ):
         raise _strangers(a.artifact, b.artifact, "have no inner tensor in common")
     return pairing
 

@@ -84,7 +84,7 @@ def test_the_numbers_are_those_of_the_outputs(digits, int8):
     assert last.seen.whole.largest == pytest.approx(np.abs(exact - measured).max(), rel=1e-6)
     cosine = np.sum(exact * measured) / np.sqrt(np.sum(exact**2) * np.sum(measured**2))
     assert last.seen.whole.cosine == pytest.approx(cosine, abs=1e-9)
-    assert found.exposed_difference == 0
+    assert found.exposed.largest == 0
 
 
 def test_a_file_against_itself_is_identical(int8, digits):
@@ -127,6 +127,29 @@ def test_a_defective_kernel_is_named(int8, digits):
     )
     assert _defects(found)[0].pair.b.key == target.key
     assert found.first.pair.b.key == target.key
+
+
+def test_outputs_that_change_when_tensors_are_visible_are_said(int8, digits):
+    """A runtime that fuses operators of the file as it is, and gives other outputs then."""
+    from edgekit.runtimes import open_session
+
+    class Fused:
+        def __init__(self, session, is_plain):
+            self._session, self._is_plain = session, is_plain
+
+        def run(self, inputs):
+            outputs = self._session.run(inputs)
+            return {name: values + 0.25 * self._is_plain for name, values in outputs.items()}
+
+        def close(self):
+            self._session.close()
+
+    def open_b(artifact):
+        return Fused(open_session(artifact), artifact.path == int8[0])
+
+    found = edgekit.debug(int8[0], int8[0], digits[2], open_b=open_b, samples=2)
+    assert found.exposed.largest == pytest.approx(0.25)
+    assert [finding.code for finding in found.findings] == ["EK706"]
 
 
 def test_values_that_are_not_finite_are_a_defect(digits):
