@@ -84,17 +84,25 @@ def test_what_is_read_is_bounded(sshd, shell):
 
 
 def test_an_upload_goes_on_where_the_link_was_cut(sshd, source):
-    proxy = sshd.access.through_proxy()
-    path = sshd.home / "model"
+    proxy, path, cuts = sshd.access.through_proxy(), sshd.home / "model", []
+
+    def cut(done: int, _total: int) -> None:
+        if done > 2_000_000 and not cuts:
+            [part] = sshd.home.glob("*.part")
+            wait_until(lambda: part.stat().st_size > 1_000_000, "the arrival of a part")
+            cuts.append(done)
+            proxy.reset_once()
+
     with Shell(device_of(sshd.access), QUICK) as shell:
-        proxy.cut_after(1_500_000)
         before = proxy.bytes_up
-        device_files.upload(shell, source, str(path))
+        sent = device_files.upload(shell, source, str(path), progress=cut)
         passed = proxy.bytes_up - before
+    assert len(cuts) == 1
     assert path.read_bytes() == source.read_bytes()
     assert in_folder(sshd.home) == ["model"]
-    # What came over before the cut is not sent again, but for what was on its way just then.
-    assert 3_200_000 < passed < 3_200_000 + 700_000
+    # What had arrived by then was not sent again.
+    assert 3_200_000 <= sent <= 3_200_000 + 3_200_000 - 1_000_000
+    assert 3_200_000 < passed < sent + 100_000
 
 
 def test_an_upload_goes_on_in_a_later_run(sshd, source):
@@ -296,7 +304,7 @@ with Shell(Device("lab", "ssh://lab", None, sys.argv[1])) as shell:
 @pytest.mark.parametrize("doing", ["upload", "run"])
 def test_ctrl_c_leaves_nothing_running_on_the_device(sshd, source, doing):
     proxy = sshd.access.through_proxy()
-    proxy.limit_rate(1_000_000)
+    proxy.limit_rate(3_000_000)
     with subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, str(sshd.access.config), doing, str(source)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

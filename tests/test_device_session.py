@@ -139,7 +139,16 @@ def far_workers(sshd) -> list[int]:
     return [pid for pid in sshd.programs() if is_worker(pid)]
 
 
-@pytest.mark.parametrize("fault", ["cut", "cut on the way back", "session killed", "worker killed", "stall"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("cut", "worker killed"),
+        *(
+            pytest.param(fault, marks=pytest.mark.slow)
+            for fault in ("cut on the way back", "session killed", "stall")
+        ),
+    ],
+)
 def test_whatever_breaks_costs_no_sample_and_leaves_one_worker(sshd, far, dense_onnx, fault):
     artifact, proxy = open_artifact(dense_onnx), sshd.access.proxy
     inputs = samples(artifact, 600)

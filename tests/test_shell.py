@@ -167,10 +167,10 @@ def test_words_of_the_login_shell_after_the_end_are_not_part_of_the_output(make_
 
 def test_a_lost_connection_is_made_anew(sshd):
     proxy = sshd.access.through_proxy()
-    limits = replace(QUICK, patience_s=1.5)
+    limits = replace(QUICK, patience_s=1)
     with Shell(device_of(sshd.access), limits) as shell:
         proxy.refuse()
-        timer = threading.Timer(0.7, proxy.pass_all)
+        timer = threading.Timer(0.4, proxy.pass_all)
         timer.start()
         shell.reconnect()
         timer.join(5)
