@@ -159,15 +159,8 @@ def test_the_device_says_what_it_is(ready, user):
     assert facts["model"] == model[ready.name]
 
 
-def test_accuracy_there_is_that_of_here(ready, user, public, tmp_path):
-    saved = tmp_path / "there.npz"
-    words = evaluation(public, *ready.words, "--save-predictions", saved)
-    found = user.run(*words)["result"]
-    assert (found["device"], found["runtime"], found["n"]) == (ready.name, ready.runtime, _SAMPLES)
-    agreement = found["agreement"]
-    assert agreement["n"] == _SAMPLES
-    assert agreement["value"] >= 0.995
-
+def check_what_differs(found: dict, saved: Path, public: Public) -> None:
+    """Hold an evaluation's agreement against the host's answers, worked out here without edgekit."""
     with np.load(saved) as rows:
         there, labels = rows["output_0"], rows["label"]
     with np.load(public.pictures) as archive:
@@ -175,10 +168,22 @@ def test_accuracy_there_is_that_of_here(ready, user, public, tmp_path):
         assert np.array_equal(archive["y"][chosen], labels)
         here = answers_of_host(public.int8, archive["x"][chosen])
     assert found["value"] == pytest.approx(np.mean(there.argmax(axis=1) == labels))
-    differing = np.flatnonzero(there.argmax(axis=1) != here.argmax(axis=1))
-    assert [item["sample"] for item in agreement["differing"]] == differing.tolist()
+    agreement, there_and_here = found["agreement"], (there.argmax(axis=1), here.argmax(axis=1))
+    differing = np.flatnonzero(there_and_here[0] != there_and_here[1])
+    listed = [(item["sample"], item["device"], item["host"]) for item in agreement["differing"]]
+    assert listed == [(i, there_and_here[0][i], there_and_here[1][i]) for i in differing]
+    assert agreement["n"] == _SAMPLES
+    assert agreement["value"] == pytest.approx(1 - len(differing) / _SAMPLES)
     assert agreement["max_abs"] == pytest.approx(np.abs(there - here).max(), abs=1e-6)
     assert agreement["identical"] == np.sum((there == here).all(axis=1))
+
+
+def test_accuracy_there_is_that_of_here(ready, user, public, tmp_path):
+    saved = tmp_path / "there.npz"
+    found = user.run(*evaluation(public, *ready.words, "--save-predictions", saved))["result"]
+    assert (found["device"], found["runtime"], found["n"]) == (ready.name, ready.runtime, _SAMPLES)
+    assert found["agreement"]["value"] >= 0.995
+    check_what_differs(found, saved, public)
 
 
 def test_latency_is_measured_there(ready, user, public):
@@ -217,13 +222,15 @@ def test_models_are_deployed_replaced_and_brought_back(ready, user, public):
     assert all(release["ok"] for release in status["releases"])
 
 
-def test_another_runtime_there_is_right_too(set_up, user, public):
+def test_what_an_old_runtime_answers_differently_is_listed(set_up, user, public, tmp_path):
+    """Its kernels for Arm round otherwise than today's, which changes the class of a few samples in 500."""
     set_up("pi", "tflite_runtime")
-    found = user.run(*evaluation(public, "--device", "pi", "--runtime", "tflite_runtime", samples=100))[
-        "result"
-    ]
+    saved = tmp_path / "there.npz"
+    words = ("--device", "pi", "--runtime", "tflite_runtime", "--save-predictions", saved)
+    found = user.run(*evaluation(public, *words))["result"]
     assert found["runtime"] == "tflite_runtime"
-    assert found["agreement"]["value"] >= 0.99
+    assert 0.97 < found["agreement"]["value"] < 1
+    check_what_differs(found, saved, public)
 
 
 def test_a_model_that_a_runtime_gets_wrong_is_refused(set_up, user, public, tmp_path):
