@@ -190,9 +190,8 @@ def test_a_link_that_stays_lost_is_given_up(sshd, far, dense_onnx):
     sshd.access.proxy.pass_all()
 
 
-@pytest.mark.parametrize(
-    ("script", "code", "kind"),
-    [
+def test_a_worker_that_crashes_or_is_none(sshd, far, dense_onnx):
+    for script, code, kind in (
         ("read -r line; kill -SEGV $$", "EK530", ModelError),
         ("read -r line; kill -ALRM $$", "EK532", ModelError),
         ("read -r line; echo 'no json'; read -r line", "EK535", DeviceError),
@@ -201,13 +200,11 @@ def test_a_link_that_stays_lost_is_given_up(sshd, far, dense_onnx):
         ("exit 255", "EK535", DeviceError),
         ("exec /opt/python/that/was/removed", "EK533", DependencyError),
         ("exec /", "EK533", DependencyError),
-    ],
-)
-def test_a_worker_that_crashes_or_is_none(sshd, far, dense_onnx, script, code, kind):
-    fake_runtime(far, script)
-    with failing(code, within_s=5, kind=kind):
-        DeviceSession(far, open_artifact(dense_onnx))
-    wait_until(lambda: sshd.programs() == [], "the end of the worker")
+    ):
+        fake_runtime(far, script)
+        with failing(code, within_s=8, kind=kind):
+            DeviceSession(far, open_artifact(dense_onnx))
+        wait_until(lambda: sshd.programs() == [], "the end of the worker")
 
 
 def test_a_worker_that_never_answers_is_ended(sshd, far, dense_onnx, monkeypatch):
