@@ -10,7 +10,7 @@ from edgekit import device_files
 from edgekit.errors import DeviceError
 from edgekit.shell import RunningCommand, Shell
 
-_LIST = 'for f in "$1"/*.json; do [ -f "$f" ] && tr -d "\\n" < "$f" && echo; done; exit 0'
+_LIST = 'for f in "$1"/*.json; do [ -f "$f" ] || continue; cat "$f" || exit 1; echo; done'
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def installed(shell: Shell) -> dict[str, InstalledRuntime]:
         DeviceError: The link is lost, or a record on the device is damaged.
     """
     found = {}
-    for line in shell.script(_LIST, folder_of(shell)).text.splitlines():
+    for line in filter(None, shell.script(_LIST, folder_of(shell)).text.splitlines()):
         try:
             runtime = _read(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -174,7 +174,7 @@ class Shell:
         """
         if self._folder is None:
             default = load("transports", self.device.scheme).FOLDER
-            home = self.run("printenv", "HOME", check=False).text if default.startswith("~") else "/"
+            home = self.script('echo "$HOME"').text if default.startswith("~") else "/"
             if not home.startswith("/"):
                 raise DeviceError(
                     "EK808",

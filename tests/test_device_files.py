@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from faulty_links import QUICK, device_of, failing
 
 from edgekit import device_files
 from edgekit.device import Device
+from edgekit.device_runtime import InstalledRuntime, installed, record
 from edgekit.errors import DeviceError, UsageError
 from edgekit.shell import Shell
 
@@ -236,6 +238,40 @@ def test_a_device_without_sha256sum_says_so(tmp_path, monkeypatch):
     assert "sha256sum" in errors[0].message
 
 
+@pytest.mark.parametrize(("tools", "sh"), [("busybox", "busybox"), ("toybox", "mksh"), ("busybox", "bash")])
+def test_small_systems_have_all_that_is_needed(make_sshd, tmp_path, source, tools, sh):
+    """What Android and small images have: other shells, and fewer and smaller programs than Debian's."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for program in (tools, sh):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    listed = subprocess.run(
+        [tools, "--list"] if tools == "busybox" else [tools], capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.split():
+        (folder / name).symlink_to(shutil.which(tools))
+    if sh != "busybox":
+        (folder / "sh").unlink(missing_ok=True)
+        (folder / "sh").symlink_to(shutil.which(sh))
+    sshd = make_sshd(environment={"PATH": str(folder)}, login_shell=str(folder / "sh"))
+    with Shell(device_of(sshd.access), QUICK) as shell:
+        path = f"{shell.folder}/a folder/model's"
+        assert shell.run("cat", stdin=b"\0x").output == b"\0x"
+        assert device_files.upload(shell, source, path) == 3_200_000
+        assert device_files.sha256(shell, path) == hashlib.sha256(source.read_bytes()).hexdigest()
+        assert device_files._Upload(shell, path, "", 0, None)._look()[0] > 1_000_000
+        assert device_files.read(shell, path) == source.read_bytes()
+        record(shell, InstalledRuntime("native", "1", ("/bin/true",), {"A": "b c"}))
+        assert installed(shell)["native"].environment == {"A": "b c"}
+        with failing("EK805", within_s=5):
+            shell.run("sh", "-c", "sleep 1000 & sleep 1000; true", deadline_s=0.5)
+        wait_until(lambda: sshd.programs() == [], "the end of the command")
+        running = shell.start(["sh", "-c", "kill -SEGV $$"])
+        assert running.exit_status() == -11
+        running.close()
+
+
 def test_two_who_send_the_same_file_at_once_both_succeed(sshd, source):
     failures, path = [], f"{sshd.home}/model"
 
@@ -286,6 +322,7 @@ import sys, time
 from pathlib import Path
 from edgekit import device_files
 from edgekit.device import Device
+from edgekit.device_runtime import InstalledRuntime, installed, record
 from edgekit.shell import Shell
 with Shell(Device("lab", "ssh://lab", None, sys.argv[1])) as shell:
     if sys.argv[2] == "upload":

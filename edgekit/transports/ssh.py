@@ -276,7 +276,8 @@ def _refused(device: Device, error: BaseException) -> EdgekitError:
         return DeviceError(
             "EK803",
             f"{device.name} refuses the login: {error.reason}.",
-            f"edgekit logs in with keys and the ssh agent. Try: {place}; to install a key: ssh-copy-id {where}",
+            "edgekit logs in with keys and the ssh agent; one with a passphrase is opened by ssh-add. "
+            f"Try: {place}; to install a key: ssh-copy-id {where}",
         )
     if isinstance(error, asyncssh.KeyImportError | asyncssh.ConfigParseError):
         return DeviceError(

@@ -153,6 +153,27 @@ def test_a_key_that_the_device_does_not_accept(sshd, make_sshd):
     assert "ssh-copy-id" in errors[0].hint
 
 
+def test_a_key_with_a_passphrase_works_once_it_is_in_the_agent(sshd, tmp_path, monkeypatch):
+    key, agent = sshd.access.identity, tmp_path / "agent"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-p", "-f", key, "-P", "", "-N", "words"], check=True, capture_output=True
+    )
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    with failing("EK803", within_s=5) as errors:
+        connect(device_of(sshd.access), QUICK)
+    assert "ssh-add" in errors[0].hint
+    answer = tmp_path / "askpass"
+    answer.write_text("#!/bin/sh\necho words\n")
+    answer.chmod(0o755)
+    with subprocess.Popen(["ssh-agent", "-D", "-a", agent], stdout=subprocess.DEVNULL) as process:
+        wait_until(agent.exists, "the agent")
+        asked = os.environ | {"SSH_ASKPASS": str(answer), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": "none:0"}
+        subprocess.run(["ssh-add", "-q", key], env=asked, check=True, stdin=subprocess.DEVNULL)
+        with Shell(device_of(sshd.access), QUICK) as shell:
+            assert shell.run("echo", "in").text == "in"
+        process.terminate()
+
+
 @pytest.mark.parametrize("what", ["no file", "no configuration", "no key"])
 def test_a_configuration_that_does_not_work(sshd, what):
     access = sshd.access
