@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -201,6 +202,19 @@ def test_latency_is_measured_there(ready, user, public):
     assert result["conditions"]["before"]["temperature_c"] is not None
 
 
+@pytest.fixture
+def nothing_deployed(ready, request):
+    """A device that serves nothing; what was set up stays."""
+    device = request.getfixturevalue(ready.name)
+    folder = (
+        device.home / ".edgekit" if ready.name == "pi" else device.machine.root / "data/local/tmp/edgekit"
+    )
+    for name in ("current", "switch.json"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "releases", ignore_errors=True)
+
+
+@pytest.mark.usefixtures("nothing_deployed")
 def test_models_are_deployed_replaced_and_brought_back(ready, user, public):
     words = (*ready.words, "--health-check", public.pictures)
     first = user.run("deploy", public.int8, *words)["result"]
