@@ -53,10 +53,11 @@ def test_published_int8_models_are_not_defective(subject, name):
     assert found.defect is None
     assert found.pairing.only_a == found.pairing.only_b == ()
     assert found.verdict is (Verdict.DEGRADES if name == "vww" else Verdict.ROUNDING)
-    # Where nothing is cut off, what rounding explains is what is there.
+    # Apart from what is cut off, what rounding explains is what is there. The weights of the keyword model's
+    # reference are integers themselves, so that their rounding can only be estimated.
     for report in found.tensors:
-        if report.pair.b.kind == "CONV_2D":
-            assert report.seen.own.snr_db == pytest.approx(report.expected_db, abs=4)
+        if "CONV" in report.pair.b.kind and not report.pair.a.is_hybrid:
+            assert report.seen.own.snr_db == pytest.approx(report.expected_db, abs=1.5)
 
 
 def test_vww_was_calibrated_too_narrow_and_the_layer_is_named(subject):
