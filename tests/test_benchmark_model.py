@@ -30,7 +30,7 @@ INFO: Overall peak memory footprint (MB) via periodic monitoring: 6.45
 
 def test_the_timed_runs_are_read_and_not_the_warm_up():
     found = parse(PRINTED, program="/data/local/tmp/benchmark_model", program_sha256="ab")
-    assert (found.init_ms, found.first_inference_ms, found.mean_ms) == (12.345, 9.5, 3.79742)
+    assert (found.init_ms, found.first_inference_ms, found.mean_ms) == pytest.approx((12.345, 9.5, 3.79742))
     assert (found.min_ms, found.max_ms, found.median_ms, found.runs) == (3.69, 4.48, 3.785, 790)
     assert found.peak_memory_mb == 6.45
 

@@ -299,7 +299,8 @@ def test_a_deadline_ends_the_child(models, monkeypatch):
     pid = child_pid()
     monkeypatch.setenv("EDGEKIT_TENSORFLOW_DEADLINE_S", "0")
     with pytest.raises(ModelError, match="did not finish") as caught:
-        tensorflow_process.predict(models.keras_two_inputs, {"first": np.ones((1, 4), np.float32)})
+        # Loading takes far longer than no time at all, whatever else the machine does.
+        tensorflow_process.describe(models.keras_cnn)
     assert caught.value.code == "EK124"
     assert gone_within(pid, 5)
 
