@@ -1,7 +1,8 @@
 """The same samples on this machine and on a device: where the two answer differently, and by how much."""
 
+import contextlib
 import hashlib
-import shutil
+import time
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from edgekit.tensor import Array
 _UNITS = 2.0
 # The same for real numbers, as a share of the largest output of the sample.
 _RELATIVE = 1e-3
+_KEPT_S = 7 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ class RememberingSession:
         self.remembered = 0
         # Samples that are equal are asked for once, and are not of an earlier run.
         self._own: set[Path] = set()
-        folder.mkdir(parents=True, exist_ok=True)
+        self._earlier: set[Path] = set()
+        _remove_old(folder)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The answers of now or of before; see ``Session.run``."""
@@ -144,10 +147,14 @@ class RememberingSession:
         count = len(next(iter(inputs.values())))
         kept = _kept(path)
         if kept is not None:
-            self.remembered += 0 if path in self._own else count
+            if path not in self._own:
+                self.remembered += count
+                self._earlier.add(path)
             return kept
         outputs = self._session.run(inputs)
         arrays: dict[str, Any] = {f"a{i}": array for i, array in enumerate(outputs.values())}
+        # Another run of the same may have ended meanwhile, and taken the folder away.
+        self._folder.mkdir(parents=True, exist_ok=True)
         with files.atomic_write(path) as part, part.open("wb") as stream:
             np.savez(stream, allow_pickle=False, names=np.array(list(outputs)), **arrays)
         self._own.add(path)
@@ -158,8 +165,19 @@ class RememberingSession:
         self._session.close()
 
     def forget(self) -> None:
-        """Remove the answers."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove the answers that were used, and not those that another run may be collecting."""
+        for path in self._own | self._earlier:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove answers that nobody came back for."""
+    for path in folder.glob("*.npz"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _KEPT_S:
+                path.unlink()
 
 
 def _kept(path: Path) -> dict[str, Array] | None:

@@ -1,5 +1,6 @@
 """Where a device answers differently, and what is kept of a run that breaks off."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,27 @@ def test_equal_samples_of_one_run_are_not_of_an_earlier_one(tmp_path):
     session = RememberingSession(Fixed([[1.0], [2.0], [3.0]]), tmp_path)
     np.testing.assert_array_equal(session.run(INPUTS)["y"], session.run(INPUTS)["y"])
     assert session.remembered == 0
+
+
+def test_two_runs_of_the_same_do_not_take_each_others_answers_away(tmp_path):
+    folder = tmp_path / "answers"
+    one, two = RememberingSession(Fixed([[1.0]] * 3), folder), RememberingSession(Fixed([[2.0]]), folder)
+    one.run(INPUTS)
+    two.run({"x": np.ones((1, 2), np.float32)})
+    one.forget()
+    assert len(list(folder.iterdir())) == 1
+    two.forget()
+    assert not folder.exists()
+    late = RememberingSession(Fixed([[3.0]] * 3), folder)
+    assert late.run(INPUTS)["y"].tolist() == [[3.0]] * 3
+
+
+def test_answers_that_nobody_came_back_for_are_removed(tmp_path):
+    RememberingSession(Fixed([[1.0]] * 3), tmp_path).run(INPUTS)
+    (kept,) = tmp_path.iterdir()
+    os.utime(kept, (0, 0))
+    RememberingSession(Fixed(), tmp_path)
+    assert not kept.exists()
 
 
 def test_a_damaged_answer_is_asked_for_again(tmp_path):
