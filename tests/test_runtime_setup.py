@@ -14,6 +14,9 @@ from edgekit.errors import DeviceError
 from edgekit.shell import Shell
 from edgekit.transports import Limits
 
+# Whole runtimes are packed, sent and unpacked.
+pytestmark = pytest.mark.slow
+
 _PLATFORM = f"{PYTHON}-{PYTHON}-manylinux_2_17_{os.uname().machine}"
 _CRASH = {
     "SIGSEGV": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
