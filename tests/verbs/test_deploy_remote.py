@@ -143,6 +143,7 @@ def test_the_next_waits_for_a_script_that_outlives_its_deployment(tmp_path):
         running.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("programs", "shell_name"),
     [("busybox", "busybox"), ("busybox", "mksh"), ("toybox", "mksh"), (None, "bash")],

@@ -280,6 +280,7 @@ def test_checks_at_once_count_each_look_and_damage_nothing(pair, tmp_path):
     assert len(json.loads(looks_path(tmp_path / "b.json").read_text())["looks"]) == 4
 
 
+@pytest.mark.slow
 def test_a_plan_says_how_many_samples(pair, tmp_path):
     found = check(pair, tmp_path, 300, {"max_drop": 0.01}, data={"broken": 5, "fixed": 4}, plan=True)
     plan = found.plan.describe()
@@ -294,6 +295,7 @@ def test_a_plan_says_how_many_samples(pair, tmp_path):
     assert found.describe()["verdict"] is None
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_the_code_of_the_verdict(pair, tmp_path, capsys):
     check(pair, tmp_path, 300)
     arguments = ["check", str(pair.candidate), "--baseline", str(tmp_path / "b.json")]
