@@ -24,9 +24,9 @@ from _commands import Paired
 from devicelab.ssh_access import SshAccess
 from devicelab.sshd import Sshd
 
-from edgekit import device_files
-from edgekit.device import Device
-from edgekit.shell import Shell
+from edgekit.devices import remote_files
+from edgekit.devices.device import Device
+from edgekit.devices.shell import Shell
 
 _FILE_BYTES = 20_000_000
 
@@ -44,7 +44,7 @@ def main(pairs: int) -> None:
             target = f"{sshd.home}/ours"
             copy = ["scp", "-q", *ssh[1:], str(source), f"master:{sshd.home}/theirs"]
             rows["upload of 20 MB, connected, against scp with ControlMaster"] = _paired(
-                lambda: device_files.upload(shell, source, target), lambda: _call(copy), pairs,
+                lambda: remote_files.upload(shell, source, target), lambda: _call(copy), pairs,
                 reset=lambda: Path(target).unlink(missing_ok=True),
             )  # fmt: skip
             rows["a command, against ssh with ControlMaster"] = _paired(

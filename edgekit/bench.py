@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from edgekit.artifact import Artifact
-from edgekit.device import Device
-from edgekit.device_session import choose_runtime, place, start_worker
+from edgekit.devices.device import Device
+from edgekit.devices.session import choose_runtime, place, start_worker
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError
 from edgekit.interleaved import Subject
 from edgekit.measurement import Conditions
-from edgekit.shell import Shell
 from edgekit.worker_process import WorkerProcess
 
 _ANSWER_S = 30.0

@@ -8,9 +8,9 @@ import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgekit import device_files
+from edgekit.devices import remote_files
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError
-from edgekit.shell import Shell
 
 _PLACES = (
     "/data/local/tmp/benchmark_model",
@@ -68,7 +68,7 @@ def run(shell: Shell, program: str, model: str, threads: int) -> BenchmarkModelR
     done = shell.run(*words, "--report_peak_memory_footprint=true", deadline_s=_DEADLINE_S)
     # The tool logs to either stream, depending on its build.
     return parse(
-        f"{done.text}\n{done.errors}", program=program, program_sha256=device_files.sha256(shell, program)
+        f"{done.text}\n{done.errors}", program=program, program_sha256=remote_files.sha256(shell, program)
     )
 
 

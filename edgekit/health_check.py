@@ -11,12 +11,12 @@ import numpy as np
 from edgekit.artifact import Artifact, TensorSpec
 from edgekit.contract import under_contract
 from edgekit.data import open_dataset
-from edgekit.device_runtime import InstalledRuntime
-from edgekit.device_session import DeviceSession
+from edgekit.devices.installed_runtimes import InstalledRuntime
+from edgekit.devices.session import DeviceSession
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError, ModelError, UsageError
 from edgekit.findings import Finding
 from edgekit.runtimes import open_session
-from edgekit.shell import Shell
 from edgekit.tensor import Array, difference
 
 _SAMPLES = 8

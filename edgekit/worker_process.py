@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from edgekit.channel import Ended, ProcessChannel, last_words
+from edgekit.devices.channel import Ended, ProcessChannel, last_words
 from edgekit.errors import (
     DataError,
     DependencyError,

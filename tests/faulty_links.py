@@ -11,7 +11,7 @@ import pytest
 from devicelab.ssh_access import SshAccess
 
 import edgekit
-from edgekit.device import Device
+from edgekit.devices.device import Device
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.transports import Limits
 

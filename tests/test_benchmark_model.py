@@ -3,9 +3,9 @@
 import pytest
 
 from edgekit.benchmark_model import find, parse, run
-from edgekit.device import Device
+from edgekit.devices.device import Device
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError
-from edgekit.shell import Shell
 
 PRINTED = """\
 INFO: STARTING!

@@ -12,14 +12,14 @@ import pytest
 from devicelab.processes import wait_until
 from faulty_links import acting_after, device_of, failing
 
-from edgekit import device_files
-from edgekit.channel import Ended
-from edgekit.device import Device
-from edgekit.device_runtime import InstalledRuntime, record, start_worker
-from edgekit.device_session import DeviceSession
+from edgekit.devices import remote_files
+from edgekit.devices.channel import Ended
+from edgekit.devices.device import Device
+from edgekit.devices.installed_runtimes import InstalledRuntime, record, start_worker
+from edgekit.devices.session import DeviceSession
+from edgekit.devices.shell import Shell
 from edgekit.errors import DependencyError
 from edgekit.formats import open_artifact
-from edgekit.shell import Shell
 from edgekit.transports import Limits
 from edgekit.worker_process import WORKER, WorkerProcess
 
@@ -70,35 +70,35 @@ def test_a_full_disk(fake_pi, source):
     with Shell(device(fake_pi, "/home/pi/small"), LIMITS) as shell:
         path = f"{shell.folder}/models/model"
         with failing("EK807", within_s=20) as errors:
-            device_files.upload(shell, source, path)
+            remote_files.upload(shell, source, path)
         assert "6,000,000" in errors[0].message
         assert shell.run("ls", "-A", f"{shell.folder}/models").text == ""
         # It may also fill up while data arrive.
         source.write_bytes(os.urandom(2_500_000))
         fill = 'head -c 9000000 /dev/zero > "$1" 2> /dev/null; true'
         with failing("EK807", within_s=60):
-            device_files.upload(
+            remote_files.upload(
                 shell, source, path, progress=lambda *_: shell.script(fill, f"{shell.folder}/filler")
             )
         assert shell.run("ls", "-A", f"{shell.folder}/models").text == ""
 
 
 def test_a_read_only_card(fake_pi, shell, source):
-    device_files.write(shell, b"old", "/home/pi/model")
+    remote_files.write(shell, b"old", "/home/pi/model")
     fake_pi.mount_read_only("/home/pi")
     for path in ("/home/pi/model", "/home/pi/new/model"):
         with failing("EK808", within_s=20) as errors:
-            device_files.upload(shell, source, path)
+            remote_files.upload(shell, source, path)
         assert "Read-only file system" in errors[0].message
-    assert device_files.read(shell, "/home/pi/model") == b"old"
+    assert remote_files.read(shell, "/home/pi/model") == b"old"
 
 
 def test_a_clock_that_is_wrong_by_a_year(fake_pi, source):
     fake_pi.set_clock("-365d")
     with Shell(device(fake_pi), LIMITS) as shell:
         assert abs(int(shell.run("date", "+%s").text) - time.time() + 365 * 86400) < 3600
-        assert device_files.upload(shell, source, f"{shell.folder}/model") == 6_000_000
-        device_files.write(shell, WORKER.read_bytes(), f"{shell.folder}/tools/worker.py")
+        assert remote_files.upload(shell, source, f"{shell.folder}/model") == 6_000_000
+        remote_files.write(shell, WORKER.read_bytes(), f"{shell.folder}/tools/worker.py")
         words = ("python3", f"{shell.folder}/tools/worker.py")
         with failing("EK533", within_s=40, kind=DependencyError):
             ask(shell, words, "open", model="/none", runtime="litert", threads=1, xnnpack=True, seed=0)
@@ -117,7 +117,7 @@ def test_power_lost_in_an_upload_and_in_a_command(fake_pi, shell, source):
             switching_on.start()
 
     with acting_after(1, fake_pi.switch_on) as switching_on:
-        device_files.upload(shell, source, "/home/pi/model", progress=cut_power)
+        remote_files.upload(shell, source, "/home/pi/model", progress=cut_power)
         assert (fake_pi.home / "model").read_bytes() == source.read_bytes()
         assert [entry.name for entry in fake_pi.home.iterdir() if not entry.name.startswith(".")] == ["model"]
     fake_pi.reboot()
@@ -150,7 +150,7 @@ def test_a_pi_that_freezes_is_given_up_in_time(fake_pi):
 
 def test_no_python(fake_pi, shell, dense_onnx):
     path = f"{shell.folder}/tools/worker.py"
-    device_files.write(shell, WORKER.read_bytes(), path)
+    remote_files.write(shell, WORKER.read_bytes(), path)
     record(shell, InstalledRuntime("onnxruntime", "1", ("/usr/bin/python3", path)))
     fake_pi.hide_python()
     with failing("EK533", within_s=40, kind=DependencyError) as errors:
@@ -162,7 +162,7 @@ def test_no_python(fake_pi, shell, dense_onnx):
 def test_python_3_9_without_any_package(old_pi):
     with Shell(device(old_pi), LIMITS) as shell:
         path = f"{shell.folder}/tools/worker.py"
-        device_files.write(shell, WORKER.read_bytes(), path)
+        remote_files.write(shell, WORKER.read_bytes(), path)
         assert shell.run("python3", "-V").text.startswith("Python 3.9")
         assert ask(shell, ("python3", path), "conditions")["cores"] >= 1
         for runtime in ("litert", "tflite_runtime", "onnxruntime"):
@@ -174,7 +174,7 @@ def test_python_3_9_without_any_package(old_pi):
 
 def test_ctrl_c_leaves_nothing_running_on_the_pi(fake_pi):
     program = (
-        "import sys\nfrom edgekit.device import Device\nfrom edgekit.shell import Shell\n"
+        "import sys\nfrom edgekit.devices.device import Device\nfrom edgekit.devices.shell import Shell\n"
         "with Shell(Device('pi', 'ssh://fakepi', None, sys.argv[1])) as shell:\n    print('up', flush=True)\n"
         "    shell.run('sh', '-c', 'sleep 1000 & sleep 1000; true')\n"
     )

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from edgekit.channel import ProcessChannel
+from edgekit.devices.channel import ProcessChannel
 from edgekit.errors import DataError, DependencyError, DeviceError, InternalError, ModelError
 from edgekit.worker_process import WorkerProcess
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.devices.wheels import Platform, Wheels, wanted
 from edgekit.errors import DependencyError
-from edgekit.wheels import Platform, Wheels, wanted
 
 # Where the lab keeps what it fetched.
 CACHE = Path(os.environ.get("EDGEKIT_LAB_CACHE", Path.home() / ".cache" / "edgekit-lab")) / "wheels"

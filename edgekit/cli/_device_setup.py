@@ -11,7 +11,7 @@ from edgekit.cli._output import Outcome, command_line, progress, say
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from edgekit.runtime_setup import RuntimeSetup
+    from edgekit.devices.runtime_setup import RuntimeSetup
     from edgekit.verbs.device_setup import SetupPlan
 
 _EPILOG = """\b

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from edgekit.device_facts import DeviceFacts
+    from edgekit.devices.facts import DeviceFacts
     from edgekit.verbs.device import DeviceProbe
 
 _MIB = 1 << 20
@@ -76,7 +76,7 @@ def _is(facts: "DeviceFacts") -> "Iterator[tuple[str, str]]":
 
 
 def _state(facts: "DeviceFacts") -> "Iterator[tuple[str, str]]":
-    from edgekit.device_texts import flag_names
+    from edgekit.devices.probe_texts import flag_names
 
     clocks = facts.clocks
     if clocks.now_mhz is not None:

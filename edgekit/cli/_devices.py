@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from edgekit.device import Device
+    from edgekit.devices.device import Device
     from edgekit.findings import Finding
     from edgekit.interleaved import Delegate
 
@@ -71,7 +71,7 @@ def chosen_devices(texts: Sequence[str]) -> "tuple[Device, ...]":
     Raises:
         UsageError: One is neither in the inventory nor a URL.
     """
-    from edgekit.inventory import resolve
+    from edgekit.devices.inventory import resolve
 
     return tuple(resolve(text) for text in dict.fromkeys(texts))
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from edgekit.device import Device
+    from edgekit.devices.device import Device
     from edgekit.findings import Finding
     from edgekit.interleaved import BenchmarkOptions, Subject
     from edgekit.measurement import Measurement
@@ -120,7 +120,7 @@ def command(
     one is the baseline. On a device the model is sent once, runs in the runtime that edgekit device setup put
     there, and every raw sample comes back; a device that throttled meanwhile gives exit status 6.
     """
-    from edgekit.device import Device
+    from edgekit.devices.device import Device
     from edgekit.files import check_output
     from edgekit.interleaved import BenchmarkOptions
     from edgekit.verbs.benchmark import benchmark, subjects

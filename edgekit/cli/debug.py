@@ -73,7 +73,7 @@ def command(
     Float against quantized, or one model in two runtimes or on two machines: every operator of B is compared with
     what A's makes of the same inputs, which tells rounding from a defect. A defect ends with exit code 1.
     """
-    from edgekit import inventory
+    from edgekit.devices import inventory
     from edgekit.files import check_output
     from edgekit.verbs.debug import debug, planned
     from edgekit.workflows.debug_on_device import debug_on_device

@@ -62,7 +62,7 @@ def add(
     It is asked what it is first; nothing is written where it cannot be reached. No password is ever kept.
     """
     import edgekit
-    from edgekit.device import Device
+    from edgekit.devices.device import Device
 
     device = Device(name, url, folder, ssh_config)
     found = edgekit.device_add(device, overwrite=overwrite, connect=not no_probe)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from edgekit.device import Device
+    from edgekit.devices.device import Device
     from edgekit.verbs.evaluate import Evaluation
     from edgekit.workflows.evaluate_on_devices import DeviceEvaluation
 

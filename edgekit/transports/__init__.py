@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edgekit.catalog import load
-from edgekit.channel import Channel
-from edgekit.device import Device
+from edgekit.devices.channel import Channel
+from edgekit.devices.device import Device
 
 
 @dataclass(frozen=True)

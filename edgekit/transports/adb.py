@@ -5,8 +5,8 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-from edgekit.channel import Channel, Ended, ProcessChannel, last_words
-from edgekit.device import Device
+from edgekit.devices.channel import Channel, Ended, ProcessChannel, last_words
+from edgekit.devices.device import Device
 from edgekit.errors import DependencyError, DeviceError
 from edgekit.transports import Limits
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from edgekit.channel import Channel, ProcessChannel
-from edgekit.device import Device
+from edgekit.devices.channel import Channel, ProcessChannel
+from edgekit.devices.device import Device
 from edgekit.transports import Limits
 
 # Where edgekit keeps its files on such a device; ~ is the home of the user.

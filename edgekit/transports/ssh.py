@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from edgekit.channel import Channel
-from edgekit.device import Device
+from edgekit.devices.channel import Channel
+from edgekit.devices.device import Device
 from edgekit.errors import DependencyError, DeviceError, EdgekitError
 from edgekit.transports import Limits
 

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit import device_releases
 from edgekit.artifact import Artifact
-from edgekit.deployment_lock import DeploymentLock, now, this_process
-from edgekit.device import Device
-from edgekit.device_releases import Entry
-from edgekit.device_runtime import InstalledRuntime
-from edgekit.device_session import choose_runtime
+from edgekit.devices import release_folders
+from edgekit.devices.deployment_lock import DeploymentLock, now, this_process
+from edgekit.devices.device import Device
+from edgekit.devices.installed_runtimes import InstalledRuntime
+from edgekit.devices.packing import Packed, check_deployable, packed
+from edgekit.devices.release_folders import Entry
+from edgekit.devices.session import choose_runtime
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
 from edgekit.health_check import NOT_CHECKED, Health, Trial, check_health, failed, trial_of
-from edgekit.packing import Packed, check_deployable, packed
-from edgekit.shell import Shell
 
 _Progress = Callable[[int, int], None]
 _LINK_CODES = {"EK800", "EK804", "EK805"}
@@ -96,7 +96,7 @@ def deploy(
     began = time.perf_counter()
     artifact = opened(model)
     trial, findings = _trial(artifact, health_check, preprocess, seed)
-    with packed(artifact, preprocess) as release, device_releases.connect(device) as shell:
+    with packed(artifact, preprocess) as release, release_folders.connect(device) as shell:
         with DeploymentLock(shell, wait_s) as lock:
             run = _Run(shell, lock, release, artifact, runtime)
             health = run.bring(trial, progress)
@@ -144,46 +144,46 @@ class _Run:
         self.sent = 0
         self.switched = False
         self.findings: tuple[Finding, ...] = ()
-        self.present = device_releases.look(shell)
+        self.present = release_folders.look(shell)
 
     def bring(self, trial: Trial | None, progress: _Progress | None) -> Health:
         """Send what is missing, try it, and switch."""
         shell, digest = self._shell, self._release.digest
-        device_releases.tidy(shell, self._lock.name, sending=digest)
+        release_folders.tidy(shell, self._lock.name, sending=digest)
         is_whole = self._is_whole()
         if is_whole and self.present.current == digest:
             return Health(None, "It is in service already, and all its files are as they should be.")
         # Known before anything is sent: is there what could try it?
         runtime = None if trial is None else choose_runtime(shell, self._artifact, self._runtime)
-        folder = device_releases.folder_of(shell, digest)
+        folder = release_folders.folder_of(shell, digest)
         if not is_whole:
-            folder = device_releases.staging_of(shell, digest)
+            folder = release_folders.staging_of(shell, digest)
             self._send(folder, progress)
         health = self._try(trial, runtime, f"{folder}/{self._release.model}")
         self._look_again()
         entry = Entry(digest, now(), this_process().account)
-        device_releases.activate(shell, self._lock.name, self.present, self._release, entry)
+        release_folders.activate(shell, self._lock.name, self.present, self._release, entry)
         self.switched = self.present.current != digest
         return health
 
     def remove_old(self, keep: int) -> tuple[str, ...]:
         """Remove the oldest releases; returns their digests."""
         self._lock.renew()
-        self.present = device_releases.look(self._shell)
-        removed = device_releases.superfluous(self.present, keep)
-        device_releases.tidy(self._shell, self._lock.name, remove=removed)
-        self.present = device_releases.without(self.present, removed)
+        self.present = release_folders.look(self._shell)
+        removed = release_folders.superfluous(self.present, keep)
+        release_folders.tidy(self._shell, self._lock.name, remove=removed)
+        self.present = release_folders.without(self.present, removed)
         return removed
 
     def _send(self, folder: str, progress: _Progress | None) -> None:
         """Send the release to a folder, and see that it arrived."""
         digest = self._release.digest
         try:
-            self.sent = device_releases.send(self._shell, digest, self._packed.sources, progress)
-            wrong = device_releases.wrong_files(self._shell, self._release, folder)
+            self.sent = release_folders.send(self._shell, digest, self._packed.sources, progress)
+            wrong = release_folders.wrong_files(self._shell, self._release, folder)
             if wrong:
                 what = f"{', '.join(wrong)} arrived with another digest"
-                raise device_releases.damaged(self._shell, digest, what)
+                raise release_folders.damaged(self._shell, digest, what)
         except EdgekitError as error:
             self._discard_after(error)
             raise
@@ -194,9 +194,9 @@ class _Run:
         if digest not in self.present.kept:
             return False
         try:
-            release = device_releases.read(self._shell, digest)
-            wrong = device_releases.wrong_files(
-                self._shell, release, device_releases.folder_of(self._shell, digest)
+            release = release_folders.read(self._shell, digest)
+            wrong = release_folders.wrong_files(
+                self._shell, release, release_folders.folder_of(self._shell, digest)
             )
         except DeviceError as error:
             if error.code != "EK844":
@@ -227,9 +227,9 @@ class _Run:
     def _look_again(self) -> None:
         """Where a lost link took the lock away: has anybody else deployed meanwhile?"""
         if self._lock.renew():
-            found = device_releases.look(self._shell)
+            found = release_folders.look(self._shell)
             if found.current != self.present.current:
-                raise device_releases.came_between(self._shell)
+                raise release_folders.came_between(self._shell)
             self.present = found
 
     def _discard_after(self, error: EdgekitError) -> None:
@@ -241,7 +241,7 @@ class _Run:
         """Remove what was sent; on a device that is not to be reached, the next deployment does it."""
         with suppress(DeviceError):
             self._lock.renew()
-            device_releases.tidy(self._shell, self._lock.name)
+            release_folders.tidy(self._shell, self._lock.name)
 
 
 def _trial(
@@ -297,9 +297,9 @@ def planned(
         EdgekitError: What ``deploy`` would raise before it changes anything.
     """
     artifact = opened(model)
-    with packed(artifact, preprocess) as release, device_releases.connect(device) as shell:
+    with packed(artifact, preprocess) as release, release_folders.connect(device) as shell:
         digest = release.release.digest
-        present = device_releases.look(shell)
+        present = release_folders.look(shell)
         lies_there = digest in present.kept
         size_bytes = sum(path.stat().st_size for path in release.sources.values())
         kept = (digest, *(old for old in present.kept if old != digest))

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit import device_findings, device_support, inventory
-from edgekit.device import Device
-from edgekit.device_facts import DeviceFacts, probe
-from edgekit.device_support import RuntimeSupport
+from edgekit.devices import cautions, inventory, support
+from edgekit.devices.device import Device
+from edgekit.devices.facts import DeviceFacts, probe
+from edgekit.devices.shell import Shell
+from edgekit.devices.support import RuntimeSupport
 from edgekit.findings import Finding, Level
-from edgekit.shell import Shell
 
 _ADB_S = 15.0
 
@@ -27,7 +27,7 @@ class DeviceProbe:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What the user should know of the device's present state."""
-        return device_findings.findings(self.facts)
+        return cautions.findings(self.facts)
 
     def describe(self) -> dict[str, Any]:
         """The answer as it stands in JSON documents."""
@@ -35,7 +35,7 @@ class DeviceProbe:
             "device": self.device.describe(),
             "facts": self.facts.describe(),
             "runtimes": [runtime.describe() for runtime in self.support],
-            "platform_tags": device_support.platform_tags(self.facts),
+            "platform_tags": support.platform_tags(self.facts),
         }
 
 
@@ -145,7 +145,7 @@ def device_remove(name: str) -> Device:
 def _probe(device: Device) -> DeviceProbe:
     with Shell(device) as shell:
         facts = probe(shell)
-    return DeviceProbe(device, facts, device_support.support(facts))
+    return DeviceProbe(device, facts, support.support(facts))
 
 
 def _attached(listing: str) -> Iterator[AttachedDevice]:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit import device_python, inventory, runtime_setup
 from edgekit.catalog import unknown
-from edgekit.device_python import DevicePython
+from edgekit.devices import inventory, python_facts, runtime_setup
+from edgekit.devices.python_facts import DevicePython
+from edgekit.devices.runtime_bundle import WEBGPU
+from edgekit.devices.runtime_setup import RuntimeSetup
+from edgekit.devices.shell import Shell
+from edgekit.devices.wheels import Wanted, Wheels, wanted
 from edgekit.errors import DeviceError
-from edgekit.runtime_bundle import WEBGPU
-from edgekit.runtime_setup import RuntimeSetup
-from edgekit.shell import Shell
-from edgekit.wheels import Wanted, Wheels, wanted
 
 RUNTIMES = ("litert", "onnxruntime", "tflite_runtime")
 
@@ -161,7 +161,7 @@ def fetch_wheels(
 def _plan(shell: Shell, runtime: str, wheels: Path | None, program: str) -> SetupPlan:
     if runtime not in RUNTIMES:
         raise unknown("runtime of devices", runtime, list(RUNTIMES))
-    python = device_python.find(shell, program)
+    python = python_facts.find(shell, program)
     folder = wheels or cache_folder()
     source = Wheels(folder, python.platform)
     engine, numpy = wanted(runtime, python.platform)

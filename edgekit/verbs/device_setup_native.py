@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit import device_facts, files, inventory, native_library, native_runner
-from edgekit.device_facts import DeviceFacts
+from edgekit import files
+from edgekit.devices import facts, inventory, native_library, native_runner
+from edgekit.devices.facts import DeviceFacts
+from edgekit.devices.native_runner import NativePlatform
+from edgekit.devices.native_setup import set_up_native
+from edgekit.devices.runtime_setup import RuntimeSetup
+from edgekit.devices.shell import Shell
+from edgekit.devices.wheels import Platform, Wanted, Wheels
 from edgekit.errors import TargetError, UsageError
-from edgekit.native_runner import NativePlatform
-from edgekit.native_setup import set_up_native
-from edgekit.runtime_setup import RuntimeSetup
-from edgekit.shell import Shell
-from edgekit.wheels import Platform, Wanted, Wheels
 
 _PACKAGE = Wanted("ai-edge-litert", f"=={native_library.WHEEL_VERSION}", "the last with TFLite's C API")
 # Any Python that the wheel exists for: its library knows nothing of Python.
@@ -63,7 +64,7 @@ def plan_native_setup(device: str, *, library: Path | None = None, wheels: Path 
         DeviceError: The device is unreachable.
     """
     with Shell(inventory.resolve(device)) as shell:
-        return _plan(device_facts.probe(shell), library, wheels)
+        return _plan(facts.probe(shell), library, wheels)
 
 
 def device_setup_native(
@@ -89,7 +90,7 @@ def device_setup_native(
         DeviceError: The device is unreachable or full, or the runner fails there.
     """
     with Shell(inventory.resolve(device)) as shell:
-        plan = _plan(device_facts.probe(shell), library, wheels)
+        plan = _plan(facts.probe(shell), library, wheels)
         program = native_runner.build(plan.platform)
         found = plan.library or _from_wheel(plan, wheels)
         native_library.check(found, plan.platform.machine, plan.glibc)

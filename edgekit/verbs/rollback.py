@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit import device_files, device_releases
-from edgekit.deployment_lock import DeploymentLock, now, this_process
-from edgekit.device import Device
-from edgekit.device_releases import Entry, Present
-from edgekit.device_session import choose_runtime
+from edgekit.devices import release_folders, remote_files
+from edgekit.devices.deployment_lock import DeploymentLock, now, this_process
+from edgekit.devices.device import Device
+from edgekit.devices.release import Release
+from edgekit.devices.release_folders import Entry, Present
+from edgekit.devices.session import choose_runtime
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError, UsageError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
 from edgekit.health_check import NOT_CHECKED, Health, check_health, failed, trial_of
-from edgekit.release import Release
-from edgekit.shell import Shell
 
 
 @dataclass(frozen=True)
@@ -71,20 +71,20 @@ def rollback(
         UsageError: There is no such release.
     """
     began = time.perf_counter()
-    with device_releases.connect(device) as shell, DeploymentLock(shell, wait_s) as lock:
-        present = device_releases.look(shell)
+    with release_folders.connect(device) as shell, DeploymentLock(shell, wait_s) as lock:
+        present = release_folders.look(shell)
         digest = _target(shell, present, to)
-        release = device_releases.read(shell, digest)
-        wrong = device_releases.wrong_files(shell, release, device_releases.folder_of(shell, digest))
+        release = release_folders.read(shell, digest)
+        wrong = release_folders.wrong_files(shell, release, release_folders.folder_of(shell, digest))
         if wrong:
-            raise device_releases.damaged(shell, digest, f"{', '.join(wrong)} is not as it was deployed")
+            raise release_folders.damaged(shell, digest, f"{', '.join(wrong)} is not as it was deployed")
         health, findings = _try(shell, release, health_check, runtime, seed)
         if health.ok is False:
             raise failed(shell, digest, health, present.current)
-        if lock.renew() and device_releases.look(shell).current != present.current:
-            raise device_releases.came_between(shell)
+        if lock.renew() and release_folders.look(shell).current != present.current:
+            raise release_folders.came_between(shell)
         entry = Entry(digest, now(), this_process().account)
-        device_releases.activate(shell, lock.name, present, release, entry)
+        release_folders.activate(shell, lock.name, present, release, entry)
         return Rollback(
             device=shell.device.name,
             folder=shell.folder,
@@ -124,10 +124,10 @@ def _try(
     if health_check is False:
         text = "The release goes into service untried."
         return NOT_CHECKED, (Finding("EK846", text, "Leave --no-health-check away."),)
-    folder = device_releases.folder_of(shell, release.digest)
+    folder = release_folders.folder_of(shell, release.digest)
     with tempfile.TemporaryDirectory(prefix="edgekit-release-") as here:
         for file in release.files:
-            content = device_files.read(shell, f"{folder}/{file.name}", most_bytes=file.size_bytes)
+            content = remote_files.read(shell, f"{folder}/{file.name}", most_bytes=file.size_bytes)
             Path(here, file.name).write_bytes(content)
         artifact = open_artifact(Path(here, release.model))
         data = health_check if isinstance(health_check, str) else None

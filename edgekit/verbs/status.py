@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgekit import device_releases
-from edgekit.deployment_lock import Holder, holder_of
-from edgekit.device import Device
-from edgekit.device_releases import Present
+from edgekit.devices import release_folders
+from edgekit.devices.deployment_lock import Holder, holder_of
+from edgekit.devices.device import Device
+from edgekit.devices.release_folders import Present
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError
 from edgekit.findings import Finding, Level
-from edgekit.shell import Shell
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def status(device: str | Device) -> DeviceStatus:
         DeviceError: The device is unreachable.
         UsageError: There is no such device.
     """
-    with device_releases.connect(device) as shell:
-        present = device_releases.look(shell)
+    with release_folders.connect(device) as shell:
+        present = release_folders.look(shell)
         releases = tuple(_examined(shell, present, digest) for digest in _listed(present))
         deploying = holder_of(shell)
         return DeviceStatus(
@@ -123,12 +123,12 @@ def _examined(shell: Shell, present: Present, digest: str) -> KeptRelease:
     since, by = (entry.at or None, entry.by or None) if entry else (None, None)
     state = states.get(digest, "kept")
     try:
-        release = device_releases.read(shell, digest)
+        release = release_folders.read(shell, digest)
     except DeviceError as error:
         if error.code != "EK844":
             raise
         return KeptRelease(digest, state, None, None, None, since, by, "its manifest is missing or damaged")
-    wrong = device_releases.wrong_files(shell, release, device_releases.folder_of(shell, digest))
+    wrong = release_folders.wrong_files(shell, release, release_folders.folder_of(shell, digest))
     damage = f"{', '.join(wrong)} is not as it was deployed" if wrong else ""
     return KeptRelease(digest, state, release.model, release.format, release.size_bytes, since, by, damage)
 
@@ -140,7 +140,7 @@ def _findings(
     for release in releases:
         if release.damage:
             level = Level.ERROR if release.state == "current" else Level.WARNING
-            error = device_releases.damaged(shell, release.release, release.damage)
+            error = release_folders.damaged(shell, release.release, release.damage)
             found.append(Finding(error.code, error.message, error.hint, level))
     if present.leftovers and deploying is None:
         text = f"{len(present.leftovers)} leftovers of deployments that were cut off lie on the device."

@@ -9,13 +9,13 @@ from typing import Any
 from edgekit import benchmark_model
 from edgekit.bench import DeviceBench
 from edgekit.benchmark_model import BenchmarkModelResult
-from edgekit.device import Device
+from edgekit.devices.device import Device
+from edgekit.devices.shell import Shell
 from edgekit.errors import DependencyError, EdgekitError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
 from edgekit.interleaved import BenchmarkOptions
 from edgekit.measurement import Conditions
-from edgekit.shell import Shell
 from edgekit.side_by_side import side_by_side
 from edgekit.verbs.benchmark import Benchmark, benchmark
 

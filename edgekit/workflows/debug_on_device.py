@@ -7,9 +7,9 @@ from typing import Any
 
 from edgekit.artifact import Artifact
 from edgekit.debugging.result import Debugging
-from edgekit.device import Device
-from edgekit.device_session import DeviceSession
-from edgekit.shell import Shell
+from edgekit.devices.device import Device
+from edgekit.devices.session import DeviceSession
+from edgekit.devices.shell import Shell
 from edgekit.verbs.debug import debug
 
 

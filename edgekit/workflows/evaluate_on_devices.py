@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import Artifact
-from edgekit.device import Device
-from edgekit.device_session import DeviceSession
+from edgekit.devices.device import Device
+from edgekit.devices.session import DeviceSession
+from edgekit.devices.shell import Shell
 from edgekit.errors import EdgekitError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.host_and_device import HostAgreement, PairedSession, RememberingSession
 from edgekit.interleaved import Delegate
 from edgekit.runtimes import Session, open_session
-from edgekit.shell import Shell
 from edgekit.side_by_side import side_by_side
 from edgekit.verbs.evaluate import Evaluation, Place, evaluate
 

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 from wheel_files import PYTHON, bare_python, installed_wheel, write_wheel
 
-from edgekit import runtime_bundle
 from edgekit.cli import run
+from edgekit.devices import runtime_bundle
 from edgekit.verbs.schema import schema
 
 _TAG = f"{PYTHON}-{PYTHON}-manylinux_2_17_{os.uname().machine}"

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from edgekit.cli._device_view import facts_table, runtimes_table
-from edgekit.device import Device
-from edgekit.device_facts import read, split
-from edgekit.device_support import support
+from edgekit.devices.device import Device
+from edgekit.devices.facts import read, split
+from edgekit.devices.support import support
 from edgekit.verbs.device import DeviceProbe
 
 _PROBES = Path(__file__).parent.parent / "probes"

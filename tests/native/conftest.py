@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from handmade import Made
 
 import edgekit
-from edgekit import native_library, native_runner
+from edgekit.devices import native_library, native_runner
 
 _WORKER = Path(edgekit.__file__).with_name("worker.py")
 _TEST_FLAGS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import native_library
+from edgekit.devices import native_library
 from native.talk import ask
 
 pytestmark = pytest.mark.slow

@@ -9,9 +9,9 @@ import zipfile
 
 import pytest
 
-from edgekit import native_library, native_runner
+from edgekit.devices import native_library, native_runner
+from edgekit.devices.native_runner import NativePlatform
 from edgekit.errors import DataError, DependencyError, OutputError, TargetError, UsageError
-from edgekit.native_runner import NativePlatform
 
 HERE = NativePlatform("linux", platform.machine())
 
@@ -205,8 +205,6 @@ def test_needed_glibc_is_the_newest_that_is_named():
 
 
 def test_importing_it_is_cheap():
-    program = (
-        "import sys, edgekit.native_runner, edgekit.native_library; print('platformdirs' in sys.modules)"
-    )
+    program = "import sys, edgekit.devices.native_runner, edgekit.devices.native_library; print('platformdirs' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgekit import native_runner
+from edgekit.devices import native_runner
 from native.talk import ask, exchange
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit import device_runtime, native_library, native_runner, native_setup
-from edgekit.device import Device
-from edgekit.device_session import DeviceSession
+from edgekit.devices import installed_runtimes, native_library, native_runner, native_setup
+from edgekit.devices.device import Device
+from edgekit.devices.native_runner import NativePlatform
+from edgekit.devices.session import DeviceSession
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError, UsageError
 from edgekit.formats import open_artifact
-from edgekit.native_runner import NativePlatform
 from edgekit.runtimes import open_session
-from edgekit.shell import Shell
 from edgekit.verbs.device_setup_native import plan_native_setup
 
 
@@ -54,7 +54,7 @@ def files(device):
 def test_it_is_sent_once_tried_and_known(device, built, host_library):
     with Shell(device) as shell:
         first = native_setup.set_up_native(shell, built, host_library, "unknown")
-        assert device_runtime.installed(shell) == {"native": first.runtime}
+        assert installed_runtimes.installed(shell) == {"native": first.runtime}
         again = native_setup.set_up_native(shell, built, host_library, "unknown")
     assert first.bytes_sent == built.stat().st_size + host_library.stat().st_size == first.unpacked_bytes
     assert (first.replaced, again.replaced) == (None, first.runtime.version)
@@ -81,7 +81,7 @@ def test_what_fails_is_removed_and_what_worked_stays(device, built, host_library
         with pytest.raises(DeviceError, match=reason) as caught:
             native_setup.set_up_native(shell, built, bad, "bad")
         assert caught.value.code == "EK837"
-        assert device_runtime.installed(shell) == {"native": first.runtime}
+        assert installed_runtimes.installed(shell) == {"native": first.runtime}
     assert files(device) == before
 
 
@@ -91,7 +91,7 @@ def test_a_new_library_takes_the_place_of_the_old_one(device, built, host_librar
     with Shell(device) as shell:
         first = native_setup.set_up_native(shell, built, host_library, "old")
         second = native_setup.set_up_native(shell, built, changed, "new")
-        assert device_runtime.installed(shell) == {"native": second.runtime}
+        assert installed_runtimes.installed(shell) == {"native": second.runtime}
     assert not Path(first.runtime.words[0]).exists()
     assert len(files(device)) == 3
 

@@ -12,14 +12,14 @@ import pytest
 from devicelab.processes import wait_until
 from faulty_links import acting_after, failing
 
-from edgekit import device_files
-from edgekit.channel import Ended
-from edgekit.device import Device
-from edgekit.device_runtime import InstalledRuntime, record
-from edgekit.device_session import DeviceSession
+from edgekit.devices import remote_files
+from edgekit.devices.channel import Ended
+from edgekit.devices.device import Device
+from edgekit.devices.installed_runtimes import InstalledRuntime, record
+from edgekit.devices.session import DeviceSession
+from edgekit.devices.shell import Shell
 from edgekit.errors import DependencyError
 from edgekit.formats import open_artifact
-from edgekit.shell import Shell
 from edgekit.transports import Limits, connect
 
 # Emulation takes its time.
@@ -99,10 +99,10 @@ def test_two_devices_are_told_apart(fake_phone, second_phone):
         Shell(device_at(fake_phone.serial), LIMITS) as one,
         Shell(device_at(second_phone.serial), LIMITS) as two,
     ):
-        device_files.write(one, b"one", f"{one.folder}/name")
-        device_files.write(two, b"two", f"{two.folder}/name")
-        assert device_files.read(one, f"{one.folder}/name") == b"one"
-        assert device_files.read(two, f"{two.folder}/name") == b"two"
+        remote_files.write(one, b"one", f"{one.folder}/name")
+        remote_files.write(two, b"two", f"{two.folder}/name")
+        assert remote_files.read(one, f"{one.folder}/name") == b"one"
+        assert remote_files.read(two, f"{two.folder}/name") == b"two"
     assert (fake_phone.machine.root / "data/local/tmp/edgekit/name").read_bytes() == b"one"
 
 
@@ -118,7 +118,7 @@ def test_an_upload_goes_on_after_the_cable_was_pulled(fake_phone, shell, tmp_pat
             plugging_in.start()
 
     with acting_after(1, fake_phone.start_adbd) as plugging_in:
-        sent = device_files.upload(shell, source, f"{shell.folder}/model", progress=pull)
+        sent = remote_files.upload(shell, source, f"{shell.folder}/model", progress=pull)
     folder = fake_phone.machine.root / "data/local/tmp/edgekit"
     assert (folder / "model").read_bytes() == source.read_bytes()
     assert [entry.name for entry in folder.iterdir()] == ["model"]
@@ -135,14 +135,14 @@ def test_full_and_read_only_folders(fake_phone, tmp_path):
     with Shell(small, LIMITS) as shell:
         path = f"{shell.folder}/models/model"
         with failing("EK807", within_s=20) as errors:
-            device_files.upload(shell, source, path)
+            remote_files.upload(shell, source, path)
         assert "5,000,000" in errors[0].message
         assert shell.run("ls", "-A", f"{shell.folder}/models").text == ""
         # The disk may also fill up while data arrive.
         source.write_bytes(os.urandom(2_500_000))
         fill = 'head -c 9000000 /dev/zero > "$1" 2> /dev/null; true'
         with failing("EK807", within_s=60):
-            device_files.upload(
+            remote_files.upload(
                 shell, source, path, progress=lambda *_: shell.script(fill, f"{shell.folder}/filler")
             )
         assert shell.run("ls", "-A", f"{shell.folder}/models").text == ""
@@ -151,7 +151,7 @@ def test_full_and_read_only_folders(fake_phone, tmp_path):
         Shell(device_at(fake_phone.serial), LIMITS) as shell,
         failing("EK808", within_s=20) as errors,
     ):
-        device_files.write(shell, b"x", f"{shell.folder}/x")
+        remote_files.write(shell, b"x", f"{shell.folder}/x")
     assert "Read-only file system" in errors[0].message
 
 
@@ -209,7 +209,7 @@ def test_a_runtime_that_needs_python_where_there_is_none(shell, dense_onnx):
 @pytest.mark.devicelab
 def test_ctrl_c_leaves_nothing_running_on_the_phone(fake_phone):
     program = (
-        "import sys\nfrom edgekit.device import Device\nfrom edgekit.shell import Shell\n"
+        "import sys\nfrom edgekit.devices.device import Device\nfrom edgekit.devices.shell import Shell\n"
         "with Shell(Device('phone', sys.argv[1])) as shell:\n    print('up', flush=True)\n"
         "    shell.run('sh', '-c', 'sleep 1000 & sleep 1000; true')\n"
     )

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.device import Device
-from edgekit.shell import Shell
+from edgekit.devices.device import Device
+from edgekit.devices.shell import Shell
 
 
 @pytest.fixture

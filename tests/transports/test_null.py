@@ -3,10 +3,10 @@
 import pytest
 from faulty_links import failing
 
-from edgekit import device_files
-from edgekit.device import Device
-from edgekit.device_runtime import installed
-from edgekit.shell import Shell
+from edgekit.devices import remote_files
+from edgekit.devices.device import Device
+from edgekit.devices.installed_runtimes import installed
+from edgekit.devices.shell import Shell
 from edgekit.transports import Limits
 
 
@@ -23,9 +23,9 @@ def shell():
         lambda shell: shell.run("true", check=False),
         lambda shell: shell.script("true"),
         lambda shell: shell.start(["true"]),
-        lambda shell: device_files.write(shell, b"x", f"{shell.folder}/x"),
-        lambda shell: device_files.read(shell, f"{shell.folder}/x"),
-        lambda shell: device_files.sha256(shell, f"{shell.folder}/x"),
+        lambda shell: remote_files.write(shell, b"x", f"{shell.folder}/x"),
+        lambda shell: remote_files.read(shell, f"{shell.folder}/x"),
+        lambda shell: remote_files.sha256(shell, f"{shell.folder}/x"),
         installed,
     ],
 )

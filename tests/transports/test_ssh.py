@@ -12,9 +12,9 @@ import pytest
 from devicelab.processes import free_port, wait_until
 from faulty_links import QUICK, device_of, failing
 
-from edgekit.device import Device
+from edgekit.devices.device import Device
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError
-from edgekit.shell import Shell
 from edgekit.transports import Limits, connect
 
 

@@ -12,12 +12,13 @@ import pytest
 import served_release
 from served_release import residue, served
 
-from edgekit import deployment_lock, device_releases, health_check
+from edgekit import health_check
 from edgekit.cli import run
-from edgekit.device import Device
+from edgekit.devices import deployment_lock, release_folders
+from edgekit.devices.device import Device
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError, EdgekitError, TargetError, UsageError
 from edgekit.runtimes import open_session
-from edgekit.shell import Shell
 from edgekit.verbs.deploy import Deployment, deploy, planned
 from edgekit.verbs.rollback import rollback
 from edgekit.verbs.schema import schema
@@ -313,7 +314,7 @@ def test_what_lies_there_is_read_with_care(device, make_model):
     document["files"].append({"name": "../../../etc/passwd", "size_bytes": 0, "sha256": "0" * 64})
     manifest.write_text(json.dumps(document), encoding="utf-8")
     with Shell(device) as shell, pytest.raises(DeviceError, match="damaged"):
-        device_releases.read(shell, digest)
+        release_folders.read(shell, digest)
 
 
 def test_no_control_characters_of_a_device_reach_the_terminal(device, make_model):

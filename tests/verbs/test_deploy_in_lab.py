@@ -7,11 +7,11 @@ from devicelab.processes import wait_until
 from faulty_links import QUICK, device_of, failing
 from served_release import digest_served, make_model, residue, served
 
-from edgekit import shell
-from edgekit.deployment_lock import DeploymentLock
-from edgekit.device import Device
+from edgekit.devices import shell
+from edgekit.devices.deployment_lock import DeploymentLock
+from edgekit.devices.device import Device
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError
-from edgekit.shell import Shell
 from edgekit.verbs.deploy import deploy
 from edgekit.verbs.rollback import rollback
 from edgekit.verbs.status import status

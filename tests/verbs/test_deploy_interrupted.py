@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from served_release import digest_served, make_model, residue
 
-from edgekit import shell
-from edgekit.device import Device
+from edgekit.devices import shell
+from edgekit.devices.device import Device
 from edgekit.errors import DeviceError
 from edgekit.transports import Limits, local
 from edgekit.verbs.deploy import deploy

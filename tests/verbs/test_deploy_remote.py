@@ -11,12 +11,12 @@ from devicelab.processes import wait_until
 from faulty_links import QUICK, device_of
 from served_release import digest_served, make_model, residue, served
 
-from edgekit import device_releases, device_runtime, shell
-from edgekit.deployment_lock import CLAIM, DONE, DeploymentLock
-from edgekit.device import Device
-from edgekit.device_runtime import InstalledRuntime
+from edgekit.devices import installed_runtimes, release_folders, shell
+from edgekit.devices.deployment_lock import CLAIM, DONE, DeploymentLock
+from edgekit.devices.device import Device
+from edgekit.devices.installed_runtimes import InstalledRuntime
+from edgekit.devices.shell import Shell
 from edgekit.errors import DependencyError, DeviceError
-from edgekit.shell import Shell
 from edgekit.verbs.deploy import deploy
 from edgekit.verbs.rollback import rollback
 from edgekit.verbs.status import status
@@ -41,7 +41,9 @@ def test_the_whole_story_over_ssh(make_sshd, tmp_path, login_shell):
     assert caught.value.code == "EK860"
     assert not (folder / "releases").exists()
     with Shell(device) as connected:
-        device_runtime.record(connected, InstalledRuntime("litert", "2.3.0", (sys.executable, str(WORKER))))
+        installed_runtimes.record(
+            connected, InstalledRuntime("litert", "2.3.0", (sys.executable, str(WORKER)))
+        )
     first = deploy(make_model(tmp_path), device)
     assert (first.health.ok, first.health.runtime) == (True, "litert")
     model = make_model(tmp_path, 1, _AWKWARD)
@@ -121,10 +123,10 @@ def test_who_lost_the_lock_changes_nothing_any_more(sshd, tmp_path, quick):
         other = deploy(make_model(tmp_path), device, health_check=False)
         slow.reconnect()
         with pytest.raises(DeviceError) as caught:
-            device_releases.tidy(slow, lock.name, remove=[other.release])
+            release_folders.tidy(slow, lock.name, remove=[other.release])
         assert caught.value.code == "EK849"
         assert lock.renew()
-        device_releases.tidy(slow, lock.name)
+        release_folders.tidy(slow, lock.name)
     assert digest_served(sshd.home / ".edgekit") == other.release
 
 

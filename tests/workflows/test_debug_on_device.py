@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgekit.device import Device
+from edgekit.devices.device import Device
 from edgekit.errors import DependencyError, DeviceError
 from edgekit.workflows.debug_on_device import debug_on_device
 

@@ -1,0 +1,1 @@
+"""The devices that models go to: reaching them, knowing them, setting them up, and serving releases there."""
