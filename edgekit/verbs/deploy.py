@@ -113,7 +113,7 @@ def deploy(
             health=health,
             removed=removed,
             seconds=time.perf_counter() - began,
-            findings=(*release.findings, *findings, *run.findings),
+            findings=(*release.findings, *findings, *run.findings, *health.findings),
         )
 
 

@@ -93,7 +93,7 @@ def rollback(
             model=release.model,
             health=health,
             seconds=time.perf_counter() - began,
-            findings=findings,
+            findings=(*findings, *health.findings),
         )
 
 
