@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from edgekit.artifact import Artifact
-from edgekit.devices import installed_runtimes, model_limits, remote_files
+from edgekit.devices import installed_runtimes, model_limits, python_facts, remote_files
 from edgekit.devices.installed_runtimes import InstalledRuntime
 from edgekit.devices.shell import Shell
 from edgekit.errors import DependencyError, DeviceError, UsageError
@@ -51,7 +51,7 @@ def choose_runtime(shell: Shell, artifact: Artifact, asked: str | None = None) -
     for name in [asked] if asked else fitting:
         if name in there:
             if name in model_limits.RUNTIMES:
-                model_limits.check(artifact, name, shell.run("uname", "-m").text)
+                model_limits.check(artifact, name, python_facts.architecture(shell, there[name].words[0]))
             return there[name]
     raise DependencyError(
         "EK860",
