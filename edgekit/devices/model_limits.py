@@ -31,7 +31,9 @@ def check(artifact: Artifact, runtime: str, architecture: str) -> None:
     """
     if runtime not in RUNTIMES or artifact.format is not Format.TFLITE:
         return
-    for name, kind, defect in _defects(artifact.path.read_bytes(), crashes_below=_CRASHES_BELOW.get(architecture, 0)):
+    for name, kind, defect in _defects(
+        artifact.path.read_bytes(), crashes_below=_CRASHES_BELOW.get(architecture, 0)
+    ):
         raise TargetError(
             "EK839",
             f"tflite_runtime {defect} {kind} {name} of {artifact.path.name} on {architecture}.",

@@ -87,7 +87,7 @@ def _failed(shell: Shell, runtime: InstalledRuntime, reason: str, said: str) -> 
 
 
 def tflite(outputs: int = 3) -> bytes:
-    """A model of one fully connected layer without a bias, from four numbers to three, or to as many as are asked for."""
+    """A model of one fully connected layer without a bias, from four numbers to so many."""
     from ai_edge_litert import schema_py_generated as schema
 
     def tensor(name: str, shape: list[int], buffer: int) -> Any:

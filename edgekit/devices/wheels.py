@@ -211,7 +211,8 @@ class Wheels:
                 f"{self.folder} has no wheel that fits {self.platform} for {' and '.join(map(str, missing))}.",
                 # There is none for it on PyPI that could be fetched.
                 _NO_NUMPY
-                if self.platform.architecture == "armv7l" and any(wheel.package == "numpy" for wheel in missing)
+                if self.platform.architecture == "armv7l"
+                and any(wheel.package == "numpy" for wheel in missing)
                 else "Where there is a network: the same command with --fetch-only fills the folder.",
             )
         return [path for package in packages if (path := self.find(package))]

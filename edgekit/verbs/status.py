@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgekit.devices import release_folders
-from edgekit.devices.deployment_lock import Holder, holder_of
 from edgekit.devices.device import Device
+from edgekit.devices.device_lock import Holder, holder_of
 from edgekit.devices.release_folders import Present
 from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError

@@ -64,6 +64,7 @@ PI_ZERO_2_W = Board(
     "armhf",
     ("libfaketime", "python3-numpy"),
     tuple(
-        (f"usr/lib/arm-linux-gnueabihf/lib{name}.so.3", f"{name}/lib{name}.so.3") for name in ("blas", "lapack")
+        (f"usr/lib/arm-linux-gnueabihf/lib{name}.so.3", f"{name}/lib{name}.so.3")
+        for name in ("blas", "lapack")
     ),
 )

@@ -115,9 +115,7 @@ class FakePi:
     def start_sshd(self) -> None:
         """Start the device's sshd, where it is not running."""
         port = self.access.device_port
-        self._sshd = self.machine.serve(
-            [pi_user.SSHD, "-D", "-e"], self.log, self._emulator
-        )
+        self._sshd = self.machine.serve([pi_user.SSHD, "-D", "-e"], self.log, self._emulator)
         wait_until(lambda: listens(port), "the device's sshd")
 
     def kill_sessions(self) -> None:
@@ -175,9 +173,7 @@ class FakePi:
         library = f"/usr/lib/{self.board.triplet}/faketime/libfaketime.so.1"
         if not (self.machine.root / library.lstrip("/")).exists():
             raise LabError("libfaketime is not in the root")
-        self.set_environment(
-            {"LD_PRELOAD": library, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        )
+        self.set_environment({"LD_PRELOAD": library, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"})
 
     def hide_python(self) -> None:
         """Take Python away, as on an image built without it."""
