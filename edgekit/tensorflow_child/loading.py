@@ -59,18 +59,18 @@ def _load_keras(path: Path) -> Loaded:
     import keras
 
     try:
-        return _from_keras(keras.saving.load_model(path, compile=False, safe_mode=True), "keras")
+        return from_keras(keras.saving.load_model(path, compile=False, safe_mode=True), "keras")
     except Exception as newer:  # noqa: BLE001 - its kinds are many, and the file gets a second chance
         # Keras 3 does not read every Keras 2 file: DepthwiseConv2D's `groups` is one of the obstacles.
         import tf_keras
 
         try:
-            return _from_keras(tf_keras.models.load_model(path, compile=False, safe_mode=True), "tf_keras")
+            return from_keras(tf_keras.models.load_model(path, compile=False, safe_mode=True), "tf_keras")
         except Exception:  # noqa: BLE001 - the first error is the one that says what is wrong with the file
             raise newer from None
 
 
-def _from_keras(model: Any, loader: str) -> Loaded:
+def from_keras(model: Any, loader: str) -> Loaded:
     if not getattr(model, "inputs", None):
         raise NotBuiltError(model.name)
     tensors = list(model.inputs)
