@@ -58,6 +58,9 @@ def load(path: Path, scratch: Path) -> Loaded:
 def _load_keras(path: Path) -> Loaded:
     import keras
 
+    # Files of edgekit's own training hold layers of its own.
+    import edgekit.train.fake_quant  # noqa: F401
+
     try:
         return from_keras(keras.saving.load_model(path, compile=False, safe_mode=True), "keras")
     except Exception as newer:  # noqa: BLE001 - its kinds are many, and the file gets a second chance
@@ -71,6 +74,11 @@ def _load_keras(path: Path) -> Loaded:
 
 
 def from_keras(model: Any, loader: str) -> Loaded:
+    """A Keras model in memory as every other; ``loader`` is ``keras`` or ``tf_keras``.
+
+    Raises:
+        NotBuiltError: It has no input shape yet.
+    """
     if not getattr(model, "inputs", None):
         raise NotBuiltError(model.name)
     tensors = list(model.inputs)

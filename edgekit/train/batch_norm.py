@@ -7,7 +7,7 @@ per output channel (arXiv:1712.05877, section 3.2).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras  # noqa: TID253 - whoever imports this has a Keras model in hand
+import keras
 import numpy as np
 
 from edgekit.tensor import Array

@@ -20,9 +20,21 @@ def export_qat(
     Raises:
         OutputError: The file cannot be written.
     """
+    _export(model, Path(output), {"batch": batch, "optimize": "trained", "io": io})
+
+
+def export_float(model: Any, output: str | Path, *, batch: int | None = 1) -> None:
+    """Write any Keras 3 model as a float ``.tflite`` file.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    _export(model, Path(output), {"batch": batch, "optimize": "none", "io": "float32"})
+
+
+def _export(model: Any, output: Path, options: dict[str, Any]) -> None:
     from edgekit.tensorflow_child.exporting import export_tflite
     from edgekit.tensorflow_child.loading import from_keras
 
-    options = {"batch": batch, "optimize": "trained", "io": io, "unroll": True, "per_channel": True}
-    with files.atomic_write(Path(output)) as partial:
-        export_tflite(from_keras(model, "keras"), options, partial)
+    with files.atomic_write(output) as partial:
+        export_tflite(from_keras(model, "keras"), {**options, "unroll": True, "per_channel": True}, partial)

@@ -7,8 +7,8 @@ which its converter turns into the very scales that were trained with.
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import keras  # noqa: TID253 - whoever imports this has a Keras model in hand
-import tensorflow as tf  # noqa: TID253
+import keras
+import tensorflow as tf
 
 Ranges = Literal["moving", "learned"]
 
@@ -17,7 +17,7 @@ _SMALLEST = 1e-6
 
 
 @keras.saving.register_keras_serializable("edgekit")
-class FakeQuant(keras.layers.Layer):
+class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
     """Rounds what passes to ``bits`` bits over one range for the whole tensor.
 
     ``ranges`` is ``"moving"`` for a moving average of what was seen, or ``"learned"`` for ends that are trained
@@ -37,6 +37,7 @@ class FakeQuant(keras.layers.Layer):
         self.bits, self.ranges, self.fixed = bits, ranges, tuple(fixed) if fixed else None
 
     def build(self, shape: Any) -> None:  # noqa: ARG002 - Keras's signature
+        """The ends of the range, and whether they stand still."""
         low, high = self.fixed or (0.0, 0.0)
         learned = self.ranges == "learned" and not self.fixed
         # Ends of a range are no weights: decaying them would shrink it.
@@ -52,7 +53,9 @@ class FakeQuant(keras.layers.Layer):
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """Round; while training also follow the range."""
-        if training and not self.fixed:
+        if training and self.fixed:
+            return x  # rounded probabilities of 0 have no logarithm, and the range is not to be found
+        if training:
             self._follow(x)
         return tf.quantization.fake_quant_with_min_max_vars(x, self.low, self.high, num_bits=self.bits)
 
@@ -76,7 +79,7 @@ class FakeQuant(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("edgekit")
-class FakeQuantWeights(keras.layers.Wrapper):
+class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has no types
     """Runs a layer with its kernel rounded to ``bits`` bits, symmetrically, without the lowest value.
 
     ``per_channel`` has one scale per output channel, else there is one for the whole kernel.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import keras  # noqa: TID253 - whoever imports this has a Keras model in hand
+import keras
 
 from edgekit.errors import ModelError
 
@@ -198,10 +198,12 @@ def _functional(model: Any) -> Any:
     if inner is None or not hasattr(inner, "_nodes_by_depth"):
         built = isinstance(model, keras.Sequential)
         raise ModelError(
-            "EK320",
+            "EK720",
             f"{model.name} is {'a model without an input shape' if built else 'a subclassed model'}: "
             "there is no graph of layers to work on.",
-            "Add an Input to it and save it again." if built else "Write it as a Functional or Sequential model.",
+            "Add an Input to it and save it again."
+            if built
+            else "Write it as a Functional or Sequential model.",
         )
     return inner
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras  # noqa: TID253 - whoever imports this has a Keras model in hand
+import keras
 
 from edgekit.train.batch_norm import fold_batch_norm
 from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights, Ranges
@@ -96,7 +96,7 @@ class _Quantizing:
             if rounding is not None:
                 self._rounded_by[id(result)] = rounding
             return result
-        return self._rounded(call, result, _activation(call.operation))
+        return self._rounded(call, result, activation_name(call.operation))
 
     def _inputs_rounded(
         self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -116,7 +116,7 @@ class _Quantizing:
 
     def _with_kernel(self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         operation, options = call.operation, self._options
-        function = _activation(operation)
+        function = activation_name(operation)
         fused = function in _FUSED
         wrapper = self._wrapped.get(id(operation))
         if wrapper is None:
@@ -158,7 +158,7 @@ class _Quantizing:
         if after is None or type(call.operation).__name__ not in (*_KERNELS, "Add", "Subtract", "Multiply"):
             return False
         name = type(after.operation).__name__
-        return name in ("ReLU", "Relu", "Relu6", "Activation") and _activation(after.operation) in _FUSED
+        return name in ("ReLU", "Relu", "Relu6", "Activation") and activation_name(after.operation) in _FUSED
 
     def _rounding(self, name: str, call: Call | None = None, fixed: Sequence[float] | None = None) -> Any:
         uses = self._graph.uses[id(call.operation)] if call else ()
@@ -170,7 +170,7 @@ class _Quantizing:
         )
 
 
-def _activation(operation: Any) -> str:
+def activation_name(operation: Any) -> str:
     """The name of the function that a layer applies at its end: ``"relu6"``; ``"linear"`` for none."""
     if isinstance(operation, keras.layers.ReLU):
         plain = operation.negative_slope == 0 and operation.threshold == 0
