@@ -49,7 +49,7 @@ Examples:
     help="Last epochs whose ranges stand still.",
 )
 def command(model: Path, output: Path, **options: Any) -> Outcome:
-    """Train the Keras model MODEL with the rounding of the device in it.
+    """Train a Keras model with the rounding of the device in it.
 
     Batch normalizations are folded first. The exported .tflite has the scales that were trained with.
     """
