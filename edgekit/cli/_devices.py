@@ -53,8 +53,9 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--device``, which may be given several times, and ``--delegate``."""
     command = click.option(
         "--delegate",
-        metavar="cpu|LIBRARY[,KEY=VALUE...]",
-        help="A TFLite delegate of the machine that runs the model; built-in kernels run the rest.  [default: cpu]",
+        metavar="cpu|gpu|LIBRARY[,KEY=VALUE...]",
+        help="LiteRT's GPU, or a TFLite delegate, of the machine that runs the model; the CPU runs the rest.  "
+        "[default: cpu]",
     )(command)
     return click.option(
         "--device",
@@ -87,10 +88,10 @@ def chosen_delegate(text: str | None) -> "Delegate | None":
 
     if text is None or text == "cpu":
         return None
-    if text in {"gpu", "npu"}:
+    if text == "npu":
         raise UsageError(
             "EK523",
-            f"--delegate {text} names no library, and no runtime brings one along.",
+            "--delegate npu names no library, and no runtime brings one along.",
             "Give the delegate's library on the device: --delegate /usr/lib/libvx_delegate.so[,KEY=VALUE...]",
         )
     return Delegate.parse(text)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgekit import placement
 from edgekit.artifact import Artifact
 from edgekit.devices.device import Device
 from edgekit.devices.session import DeviceSession
@@ -113,7 +114,11 @@ def _evaluate_on(
         found = evaluate(artifact, data, place=place, progress=progress, **choices)
         if remembering is not None:
             remembering.forget()
-        findings = tuple(_findings(device, session, remembering))
+        findings = [*_findings(device, session, remembering)]
+        if options.delegate is not None:
+            findings += placement.findings(
+                session.opened, artifact.path.name, session.runtime.name, options.delegate
+            )
         return DeviceEvaluation(
             device,
             replace(found, findings=(*found.findings, *findings)),
