@@ -29,6 +29,13 @@ def findings(
             f"{model}: the GPU is {accelerator['name']}, which the processor plays.",
             "Its results count, its latency does not: install the driver of the real GPU.",
         )
+    warned = accelerator.get("warnings")
+    if warned:
+        yield Finding(
+            "EK545",
+            f"{model}: the accelerator warns that shapes do not fit in {len(warned)} of its kernels: {warned[0]}",
+            "Take its outputs for wrong: edgekit debug --delegate gpu names the operators.",
+        )
     placement = opened["placement"]
     if placement is None:
         text = f"{model}: {runtime} does not tell which operators run in fast kernels."

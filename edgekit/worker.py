@@ -34,9 +34,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Warm-up goes on until the medians of the last three windows agree within 3%. A window is as many runs
 # as fill 20 ms, and at least three: below that, one interrupt of the kernel moves its median.
@@ -87,6 +89,10 @@ class TfliteSession:
             raise WorkerError(
                 "dependency", f"it fails with numpy {_version('numpy')}; numpy below 2 may cure it"
             ) from error
+        except RuntimeError as error:
+            if not external:
+                raise
+            raise WorkerError("delegate", f"{self._external} refuses the model: {_sentence(error)}") from error
         self.invoke: Callable[[], Any] = self._interpreter.invoke
 
     def _external_delegate(self) -> list[Any]:
@@ -96,7 +102,7 @@ class TfliteSession:
             return []
         try:
             delegate = self._module.load_delegate(asked["library"], asked.get("options") or {})
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, AttributeError) as error:
             reason = _sentence(error)
             raise WorkerError("delegate", f"{asked['library']} gives no delegate: {reason}") from error
         self._external = Path(asked["library"]).name
@@ -288,12 +294,14 @@ class GpuSession:
         return {"accelerated_pct": None if share is None else round(100 * share, 1), "ops": described}
 
     def accelerator(self) -> dict[str, Any]:
-        """Which GPU it is, and why it left operators to the CPU, in the accelerator's own words."""
+        """Which GPU it is, why it left operators to the CPU and what it warns of, in the accelerator's own words."""
+        warnings = re.findall(r"^W\d{4} .*?\] (Shape mismatch in .*)$", self._said, re.MULTILINE)
         found = re.search(r"Selected adapter: (.+?), arch=.*?, adapterType=([^\n]*)", self._said)
         return {
             "name": found.group(1) if found else None,
             "type": found.group(2).strip() if found else None,
             "outside": self._reasons(),
+            "warnings": [warning.strip()[:200] for warning in warnings][:20],
         }
 
     def _share(self) -> float | None:
@@ -311,7 +319,7 @@ class GpuSession:
     def _reasons(self) -> list[str]:
         _, found, rest = self._said.partition("operations are not supported by GPU delegate:\n")
         lines = rest.partition(" operations will run on the GPU")[0].splitlines()[:-1]
-        return [line.strip()[:200] for line in lines][:20] if found and not self._is_whole else []
+        return [line.strip(" .")[:200] for line in lines][:20] if found and not self._is_whole else []
 
 
 class OnnxSession:
@@ -818,8 +826,8 @@ def _gpu_interface() -> Any:
 
 def _gpu_refusal(said: str, error: Exception) -> str:
     """Why a model did not come onto the GPU; the exception has little more than lines of source code."""
-    found = [re.sub(r"^\[[^]]*\]\s*", "", line) for line in re.findall(r"^ERROR: (.+)$", said, re.MULTILINE)]
-    reason = found[-1].strip() if found else _sentence(error)
+    lines = re.findall(r"^(?:ERROR: (?:\[[^]]*\] )?|E\d{4} [^]]*\] )(.*[^:\s])\s*$", said, re.MULTILINE)
+    reason = lines[0].strip(" .") if lines else _sentence(error)
     if "WebGPU environment" in said and "Created a WebGPU environment" not in said:
         return f"LiteRT finds no GPU ({reason})"
     return f"the GPU refuses the model ({reason})"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._devices import chosen_delegate, chosen_devices, device_options, findings_of
+from edgekit.cli._devices import chosen_devices, device_delegate, device_options, findings_of
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line, progress
 from edgekit.errors import UsageError
@@ -77,6 +77,7 @@ def command(model: Path, data: str, *, overwrite: bool, dry_run: bool, **options
 
     devices = chosen_devices(options.pop("devices"))
     on_device = {key: options.pop(key) for key in ("threads", "delegate", "no_host", "no_resume")}
+    on_device["delegate"] = device_delegate(on_device["delegate"], is_on_device=bool(devices))
     saved = options["save_predictions"]
     if saved is not None:
         check_output(saved, overwrite=overwrite)
@@ -118,7 +119,7 @@ def _on_devices(
     how = DeviceOptions(
         options.pop("runtime"),
         on_device["threads"],
-        chosen_delegate(on_device["delegate"]),
+        on_device["delegate"],
         with_host=not on_device["no_host"],
         resume=not on_device["no_resume"],
     )
