@@ -175,7 +175,7 @@ class WorkerProcess:
             case "model":
                 return ModelError(
                     "EK531",
-                    f"{self._runtime} refuses {self._subject}: {message}",
+                    f"{self._runtime} refuses {self._subject}: {message.rstrip('.')}.",
                     "Check the file with edgekit inspect.",
                 )
             case "data":
