@@ -92,7 +92,9 @@ class TfliteSession:
         except RuntimeError as error:
             if not external:
                 raise
-            raise WorkerError("delegate", f"{self._external} refuses the model: {_sentence(error)}") from error
+            raise WorkerError(
+                "delegate", f"{self._external} refuses the model: {_sentence(error)}"
+            ) from error
         self.invoke: Callable[[], Any] = self._interpreter.invoke
 
     def _external_delegate(self) -> list[Any]:

@@ -164,7 +164,9 @@ def _plan(
     if runtime not in RUNTIMES:
         raise unknown("runtime of devices", runtime, list(RUNTIMES))
     if with_webgpu and runtime != "litert":
-        raise UsageError("EK542", f"{runtime} has no GPU accelerator: it is LiteRT's.", "Leave --with-webgpu out.")
+        raise UsageError(
+            "EK542", f"{runtime} has no GPU accelerator: it is LiteRT's.", "Leave --with-webgpu out."
+        )
     python = python_facts.find(shell, program)
     if with_webgpu and not python.has_lse:
         raise DeviceError(

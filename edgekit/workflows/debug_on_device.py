@@ -52,7 +52,9 @@ def debug_on_device(
         # The last one is the model as it is; before it come those whose inner tensors are outputs.
         session = used[-1]
         who = session.runtime.name if delegate is None else f"{session.runtime.name} with {delegate.name}"
-        told = [] if delegate is None else placement.findings(session.opened, found.b.path.name, who, delegate)
+        told = (
+            [] if delegate is None else placement.findings(session.opened, found.b.path.name, who, delegate)
+        )
         return replace(
             found,
             runtimes=(found.runtimes[0], f"{who} on {device.name}"),

@@ -37,7 +37,9 @@ def _fetch(folder: Path) -> None:
         # Otherwise apt, as root, complains that its own user may not write here.
         temporary.chmod(0o755)
         try:
-            call(apt, "-q", "-o", "APT::Sandbox::User=root", "download", _PACKAGE, cwd=name, timeout_s=_FETCH_S)
+            call(
+                apt, "-q", "-o", "APT::Sandbox::User=root", "download", _PACKAGE, cwd=name, timeout_s=_FETCH_S
+            )
             [package] = temporary.glob("*.deb")
             call(dpkg, "-x", package, temporary / "unpacked", timeout_s=_FETCH_S)
         except (LabError, ValueError) as error:

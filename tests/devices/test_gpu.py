@@ -351,9 +351,7 @@ def test_a_device_that_was_set_up_for_it_runs_on_its_gpu(gpu, make_sshd, models,
     with Shell(device_of(server.access), QUICK) as shell:
         python = python_facts.find(shell, str(bare_python(tmp_path)))
         for number, with_webgpu in ((2, True), (3, True), (3, False)):
-            runtime_setup.set_up(
-                shell, "litert", "2.3.0", python, wheels[:number], with_webgpu=with_webgpu
-            )
+            runtime_setup.set_up(shell, "litert", "2.3.0", python, wheels[:number], with_webgpu=with_webgpu)
             if (number, with_webgpu) == (3, True):
                 with DeviceSession(shell, artifact, delegate=_GPU) as session:
                     found = session.run(inputs)

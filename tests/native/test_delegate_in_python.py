@@ -74,7 +74,10 @@ def test_a_partial_delegation_is_told_and_may_be_refused(user, sum_model, delega
     partial = user.run(*words, "--require-placement", "50")
     assert partial["result"]["delegate"] == "libtests_delegate.so"
     [told] = [finding for finding in partial["findings"] if finding["code"] == "EK512"]
-    assert (told["level"], "took 50% of the operators; outside: 1 SQRT" in told["message"]) == ("warning", True)
+    assert (told["level"], "took 50% of the operators; outside: 1 SQRT" in told["message"]) == (
+        "warning",
+        True,
+    )
     refused = user.run(*words, "--require-placement", "51", expect=4)
     assert "EK515" in codes(refused)
 
