@@ -49,6 +49,9 @@ STEADY_TOLERANCE = 0.03
 
 LOAD_RUNS = 1000
 
+# What LiteRT's newer interface takes and gives.
+_GPU_DTYPES = {"float32", "float16", "int32", "int8", "uint8", "bool"}
+
 
 class WorkerError(Exception):
     """An answer that says what went wrong: kind is dependency, delegate, gpu, model, data, usage or request."""
@@ -202,6 +205,9 @@ class GpuSession:
             self._operators = plain.operators()
         except Exception as error:
             raise WorkerError("model", _sentence(error)) from error
+        strange = {spec["dtype"] for spec in (*self._specs[0], *self._specs[1])} - _GPU_DTYPES
+        if strange:
+            raise WorkerError("gpu", f"LiteRT's interface to it passes no {' and no '.join(sorted(strange))}")
         self.delegate = "gpu"
 
     def load(self) -> None:
@@ -463,7 +469,7 @@ class Worker:
             "inputs": [{**spec, "used_shape": shape} for spec, shape in zip(specs, shapes)],
             "outputs": session.outputs(),
             "placement": session.placement(),
-            "accelerator": session.accelerator() if isinstance(session, GpuSession) else None,
+            **({"accelerator": session.accelerator()} if isinstance(session, GpuSession) else {}),
             **peak,
         }
 
@@ -839,7 +845,7 @@ def _order(specs: list[dict[str, Any]], names: list[str]) -> list[int]:
     """Where each tensor of the graph stands in the signature."""
     own = [spec["name"] for spec in specs]
     if sorted(own) != sorted(names) or len(set(own)) != len(own):
-        raise WorkerError("gpu", f"the model's signature has {names}, its graph {own}")
+        raise WorkerError("gpu", "the model's signature names other tensors than its graph")
     return [names.index(name) for name in own]
 
 

@@ -25,6 +25,7 @@ def test_accuracy_is_that_of_the_processor(user, assets, model, data, count, fie
     words = ("evaluate", assets / model, "--data", assets / data, "--samples", str(count))
     here = user.run(*words)["result"]
     document = user.run(*words, "--device", "local", "--delegate", "gpu")
+    assert document["result"]["delegate"] == "gpu"
     assert document["result"]["value"] == here["value"]
     assert document["result"]["agreement"]["value"] == 1
     assert document["result"]["agreement"][field] <= limit

@@ -30,6 +30,8 @@ Examples:
 _MAX_CONFUSION = 100
 _SHOWN_CLASSES = 20
 _SHOWN_DIFFERING = 10
+# With these a runtime runs as it does here.
+_USUAL = ("xnnpack", "CPUExecutionProvider", "none", "unknown")
 
 
 @edgekit_command(epilog=_EPILOG)
@@ -171,7 +173,11 @@ def _device_view(found: "Sequence[DeviceEvaluation]") -> "list[RenderableType]":
             _shown(evaluation.value, evaluation.unit),
             f"{low} to {high}",
         ]
-        row += [str(evaluation.n), f"{evaluation.samples_per_second:,.1f}", evaluation.runtime]
+        row += [
+            str(evaluation.n),
+            f"{evaluation.samples_per_second:,.1f}",
+            _where(evaluation.runtime, one.delegate),
+        ]
         if agreement is not None:
             units = "" if agreement.max_units is None else f" ({agreement.max_units:.3g} units)"
             row += [_shown(agreement.value, "fraction"), f"{agreement.max_abs:.3g}{units}"]
@@ -185,6 +191,11 @@ def _device_view(found: "Sequence[DeviceEvaluation]") -> "list[RenderableType]":
                 parts.append(f"{one.device.name} differs from the host in sample {', '.join(listed)}{more}")
         table.add_row(*row)
     return parts
+
+
+def _where(runtime: str, delegate: str) -> str:
+    """The runtime, and what accelerates it where that is not its usual kernels."""
+    return runtime if delegate in _USUAL else f"{runtime}, {delegate}"
 
 
 def _result(evaluation: "Evaluation") -> dict[str, Any]:

@@ -24,11 +24,15 @@ from edgekit.verbs.evaluate import Evaluation, Place, evaluate
 
 @dataclass(frozen=True)
 class DeviceEvaluation:
-    """What came of one device: its evaluation and how it agrees with this machine, or why there is none."""
+    """What came of one device: its evaluation and how it agrees with this machine, or why there is none.
+
+    ``delegate`` is what accelerated the model there: xnnpack, gpu, the name of a library, or none.
+    """
 
     device: Device
     evaluation: Evaluation | None = None
     agreement: HostAgreement | None = None
+    delegate: str = "none"
     reconnections: int = 0
     error: EdgekitError | None = None
 
@@ -40,6 +44,7 @@ class DeviceEvaluation:
         agreement = None if self.agreement is None else self.agreement.describe()
         return {
             **self.evaluation.describe(),
+            "delegate": self.delegate,
             "agreement": agreement,
             "reconnections": self.reconnections,
         }
@@ -123,6 +128,7 @@ def _evaluate_on(
             device,
             replace(found, findings=(*found.findings, *findings)),
             None if paired is None else paired.agreement,
+            str(session.opened["delegate"]),
             session.reconnections,
         )
 

@@ -155,6 +155,18 @@ def test_without_a_gpu_there_is_one_sentence(shell, models, monkeypatch):
     assert caught[0].exit_code == 4
 
 
+@needs_accelerator
+def test_numbers_that_the_interface_does_not_pass(shell, tmp_path):
+    model = Made()
+    x, y = model.tensor("x", "float32", (1, 4)), model.tensor("y", "int64", (1, 4))
+    model.graph.inputs, model.graph.outputs = [x], [y]
+    model.operator("CAST", [x], [y])
+    path = written(model, tmp_path / "cast.tflite")
+    with failing("EK536", within_s=8, kind=TargetError) as caught:
+        DeviceSession(shell, open_artifact(path), delegate=_GPU)
+    assert "passes no int64" in caught[0].message
+
+
 def test_without_the_accelerator_the_setup_is_named(sshd, models, tmp_path):
     package = tmp_path / "packages/ai_edge_litert"
     package.mkdir(parents=True)
@@ -203,7 +215,12 @@ def test_a_share_that_is_not_told_is_no_number():
 @pytest.mark.devicelab
 @pytest.mark.parametrize(
     ("name", "limit"),
-    [("tflite_cnn", 1e-5), ("tflite_cnn_no_signature", 1e-5), ("tflite_cnn_int8", 1)],
+    [
+        ("tflite_cnn", 1e-5),
+        ("tflite_cnn_no_signature", 1e-5),
+        ("tflite_cnn_dynamic_batch", 1e-5),
+        ("tflite_cnn_int8", 1),
+    ],
 )
 def test_outputs_are_those_of_the_processor(gpu, shell, models, name, limit):
     artifact = open_artifact(getattr(models, name))

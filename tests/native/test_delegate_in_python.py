@@ -89,6 +89,7 @@ def test_evaluation_tells_it_too(user, sum_model, delegate_library, tmp_path):
     words = ("evaluate", sum_model, "--data", data, "--reference", sum_model, "--device", "local")
     found = user.run(*words, "--delegate", f"{delegate_library},mode=classic")
     assert "EK512" in codes(found)
+    assert found["result"]["delegate"] == "libtests_delegate.so"
     # The host adds without 100.
     assert found["result"]["agreement"]["max_abs"] == pytest.approx(100)
 
