@@ -106,6 +106,8 @@ class DeviceSession:
         self._artifact = artifact
         self._raw = RawTensors(artifact)
         self.runtime = choose_runtime(shell, artifact, runtime)
+        if delegate is not None:
+            delegate.require(self.runtime.name)
         self._path = path or place(shell, artifact, progress=progress)
         self._options: dict[str, Any] = {
             "threads": threads,
