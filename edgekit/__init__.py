@@ -26,6 +26,7 @@ _HOME = {
     "debug": "edgekit.verbs.debug",
     "deploy": "edgekit.verbs.deploy",
     "device_add": "edgekit.verbs.device",
+    "device_clean": "edgekit.verbs.device",
     "device_list": "edgekit.verbs.device",
     "device_probe": "edgekit.verbs.device",
     "device_remove": "edgekit.verbs.device",
@@ -65,6 +66,7 @@ __all__ = [
     "debug",
     "deploy",
     "device_add",
+    "device_clean",
     "device_list",
     "device_probe",
     "device_remove",
@@ -97,7 +99,7 @@ if TYPE_CHECKING:
     from edgekit.verbs.benchmark import benchmark
     from edgekit.verbs.debug import debug
     from edgekit.verbs.deploy import deploy
-    from edgekit.verbs.device import device_add, device_list, device_probe, device_remove
+    from edgekit.verbs.device import device_add, device_clean, device_list, device_probe, device_remove
     from edgekit.verbs.device_setup import device_setup
     from edgekit.verbs.device_setup_native import device_setup_native
     from edgekit.verbs.doctor import doctor

@@ -26,6 +26,7 @@ _PUBLIC = [
     "debug",
     "deploy",
     "device_add",
+    "device_clean",
     "device_list",
     "device_probe",
     "device_remove",
