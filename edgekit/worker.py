@@ -213,7 +213,8 @@ class GpuSession:
     def load(self) -> None:
         """Compile the model, for the GPU alone if it takes all of it.
 
-        Beside the CPU a model counts as accelerated also where XNNPACK took it, so that would tell nothing.
+        Beside the CPU a model counts as accelerated also where XNNPACK took it, so that would tell nothing. A model
+        that the GPU takes in part is compiled twice therefore, which its load time and memory include.
         """
         kinds, error = self._litert.HardwareAccelerator, None
         self._is_whole = True

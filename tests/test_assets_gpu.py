@@ -64,3 +64,9 @@ def test_a_model_that_the_gpu_takes_in_part(user, assets):
     [told] = [finding for finding in document["findings"] if finding["code"] == "EK512"]
     assert "STRIDED_SLICE" in told["message"]
     assert "EK515" in codes(user.run(*words, "--require-placement", "90", expect=4))
+
+
+def test_a_run_ends_when_the_outputs_are_there(user, assets):
+    """The interface returns after 0.1 ms with the work still before it: 12 million multiplications, on a processor."""
+    words = ("benchmark", assets / f"{_IC}.tflite", "--device", "local", "--delegate", "gpu", "--runs", "5")
+    assert user.run(*words)["result"]["latency_ms"]["min"] > 0.5

@@ -68,6 +68,7 @@ def user(tmp_path):
     return CommandLine(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_partial_delegation_is_told_and_may_be_refused(user, sum_model, delegate_library):
     words = ("benchmark", sum_model, "--device", "local", "--delegate", f"{delegate_library},mode=classic")
     words = (*words, "--runs", "5", "--warmup", "2")
