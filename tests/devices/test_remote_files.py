@@ -204,7 +204,7 @@ def test_sessions_killed_in_an_upload_are_made_anew(sshd, shell, source):
 
 def test_an_upload_of_which_nothing_arrives_is_given_up(tmp_path, monkeypatch):
     # Whatever was handed over is lost with the shell that should have written it, each time anew.
-    fake_program(monkeypatch, tmp_path, "cat", "kill -9 $PPID")
+    fake_program(monkeypatch, tmp_path, "cat", "kill -9 $(cut -d ' ' -f 4 /proc/$PPID/stat)")
     source = tmp_path / "model"
     source.write_bytes(bytes(10_000))
     device = Device("box", "local", folder=str(tmp_path))
