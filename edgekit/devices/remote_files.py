@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from edgekit.devices.channel import Ended, last_words
 from edgekit.devices.shell import Completed, RunningCommand, Shell
@@ -59,18 +58,21 @@ _FREE = re.compile(r"\s(\d+)\s+(-?\d+)\s+(-?\d+)\s+\d+%\s")
 Progress = Callable[[int, int], None]
 
 
-def upload(shell: Shell, source: Path, path: str, *, progress: Progress | None = None) -> int:
+def upload(
+    shell: Shell, source: Path, path: str, *, digest: str = "", progress: Progress | None = None
+) -> int:
     """Bring a file to the device, unless it is there already; returns the bytes that were sent.
 
     A lost link is connected again and the rest is sent, within the limits' patience. What was sent before
-    is used even by a later run of the same upload.
+    is used even by a later run of the same upload. ``digest`` is the file's sha256, where it is known.
 
     Raises:
         DeviceError: The link stayed lost, the disk is full, the folder cannot be written, or what arrived is
             not what was sent.
     """
     with source.open("rb") as stream:
-        return _Upload(shell, path, stream, source.stat().st_size, progress).send()
+        upload = _Upload(shell, path, stream, source.stat().st_size, digest=digest, progress=progress)
+        return upload.send()
 
 
 def write(shell: Shell, content: bytes, path: str) -> None:
@@ -79,7 +81,7 @@ def write(shell: Shell, content: bytes, path: str) -> None:
     Raises:
         DeviceError: As ``upload``.
     """
-    _Upload(shell, path, io.BytesIO(content), len(content), None).send()
+    _Upload(shell, path, io.BytesIO(content), len(content)).send()
 
 
 def read(shell: Shell, path: str, *, most_bytes: int = _MOST_BYTES) -> bytes:
@@ -127,7 +129,14 @@ class _Upload:
     """One file on its way."""
 
     def __init__(
-        self, shell: Shell, path: str, stream: BinaryIO, size_bytes: int, progress: Progress | None
+        self,
+        shell: Shell,
+        path: str,
+        stream: io.BufferedReader | io.BytesIO,
+        size_bytes: int,
+        *,
+        digest: str = "",
+        progress: Progress | None = None,
     ) -> None:
         self._shell = shell
         self._path = path
@@ -135,7 +144,9 @@ class _Upload:
         self._stream = stream
         self._size = size_bytes
         self._progress = progress or (lambda _done, _total: None)
-        self._digest = self._part = ""
+        self._digest = digest
+        # The digest in the name: what was sent of another file is never continued with this one.
+        self._part = digest[:16]
         self._sent = self._arrived = 0
         # Patience begins with the first failure and ends at a moment, while nothing more arrives.
         self._failure: DeviceError | None = None
@@ -195,7 +206,6 @@ class _Upload:
             # The device looks around meanwhile.
             self._stream.seek(0)
             self._digest = hashlib.file_digest(self._stream, "sha256").hexdigest()
-            # The digest in the name: what was sent of another file is never continued with this one.
             self._part = self._digest[:16]
         seconds = self._checking_s()
         until = time.monotonic() + seconds
