@@ -39,6 +39,7 @@ _HOME = {
     "open_artifact": "edgekit.formats",
     "open_dataset": "edgekit.data",
     "promote": "edgekit.workflows.baseline",
+    "qat": "edgekit.verbs.qat",
     "quantize": "edgekit.verbs.quantize",
     "report": "edgekit.workflows.report",
     "rollback": "edgekit.verbs.rollback",
@@ -78,6 +79,7 @@ __all__ = [
     "open_artifact",
     "open_dataset",
     "promote",
+    "qat",
     "quantize",
     "report",
     "rollback",
@@ -103,6 +105,7 @@ if TYPE_CHECKING:
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect
+    from edgekit.verbs.qat import qat
     from edgekit.verbs.quantize import quantize
     from edgekit.verbs.rollback import rollback
     from edgekit.verbs.schema import schema

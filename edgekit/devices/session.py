@@ -69,7 +69,7 @@ def place(shell: Shell, artifact: Artifact, *, progress: Callable[[int, int], No
     if shell.device.scheme == "local":
         return str(artifact.path.absolute())
     path = f"{shell.folder}/models/{artifact.sha256}{artifact.path.suffix}"
-    sent = remote_files.upload(shell, artifact.path, path, progress=progress)
+    sent = remote_files.upload(shell, artifact.path, path, digest=artifact.sha256, progress=progress)
     kept_files.used(shell, path, is_new=sent > 0)
     return path
 
@@ -107,6 +107,8 @@ class DeviceSession:
         self._artifact = artifact
         self._raw = RawTensors(artifact)
         self.runtime = choose_runtime(shell, artifact, runtime)
+        if delegate is not None:
+            delegate.require(self.runtime.name)
         self._is_kept = path is None
         self._path = path or place(shell, artifact, progress=progress)
         self._options: dict[str, Any] = {

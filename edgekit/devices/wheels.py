@@ -87,6 +87,9 @@ class Wanted:
         return SpecifierSet(self.version).contains(version, prereleases=False)
 
 
+WEBGPU_IMPORTS = Wanted("ml-dtypes", ">=0.4", "what LiteRT's interface to its GPU accelerator imports")
+
+
 @dataclass(frozen=True)
 class _Rule:
     """A version of a runtime, and what it runs on: Python from, Python to, glibc at least."""

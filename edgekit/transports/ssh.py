@@ -5,6 +5,7 @@ asyncssh works in an event loop, and the loop in a thread of its own: everybody 
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import re
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 _SLACK_S = 5.0
 _CLOSE_S = 3.0
 _PORT = 22
+_PIPE_BYTES = 1 << 20
 
 # Where edgekit keeps its files on such a device; ~ is the home of the user.
 FOLDER = "~/.edgekit"
@@ -56,6 +58,9 @@ class SshTransport:
         their_stdin, stdin = os.pipe()
         stdout, their_stdout = os.pipe()
         errors, their_errors = os.pipe()
+        # The two threads at its ends then wake each other less often; only Linux can.
+        with contextlib.suppress(AttributeError, OSError):
+            fcntl.fcntl(stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         theirs = [
             os.fdopen(their_stdin, "rb", 0), os.fdopen(their_stdout, "wb", 0), os.fdopen(their_errors, "wb", 0),
         ]  # fmt: skip
@@ -222,7 +227,9 @@ def connect(device: Device, limits: Limits) -> SshTransport:
         "keepalive_count_max": limits.keepalive_count,
     }
     try:
-        opening = asyncssh.connect(device.host, **_options(device), **limiting, **_trusting(device))
+        opening = asyncssh.connect(
+            device.host, **_options(device), **limiting, **_trusting(device), **_encrypting(device)
+        )
         connection = loop.wait(opening, limits.connect_s + limits.login_s + _SLACK_S)
     except (OSError, asyncssh.Error, FutureTimeoutError, ValueError) as error:
         loop.end()
@@ -348,6 +355,16 @@ def _trusting(device: Device) -> dict[str, Any]:
     if options.known_hosts is not None and len(there) == len(files):
         return {}
     return {"known_hosts": there or ([], [], [])}
+
+
+def _encrypting(device: Device) -> dict[str, Any]:
+    """The cipher that asyncssh is fastest with, before all others, where the configuration names none.
+
+    Its chacha20-poly1305, which both sides would choose, sends half as many bytes in a second.
+    """
+    if _resolved(device).config.get("Ciphers"):
+        return {}
+    return {"encryption_algs": "^aes128-gcm@openssh.com"}
 
 
 def _resolved(device: Device) -> "asyncssh.SSHClientConnectionOptions":
