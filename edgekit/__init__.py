@@ -26,6 +26,7 @@ _HOME = {
     "debug": "edgekit.verbs.debug",
     "deploy": "edgekit.verbs.deploy",
     "device_add": "edgekit.verbs.device",
+    "device_clean": "edgekit.verbs.device",
     "device_list": "edgekit.verbs.device",
     "device_probe": "edgekit.verbs.device",
     "device_remove": "edgekit.verbs.device",
@@ -38,6 +39,7 @@ _HOME = {
     "open_artifact": "edgekit.formats",
     "open_dataset": "edgekit.data",
     "promote": "edgekit.workflows.baseline",
+    "qat": "edgekit.verbs.qat",
     "quantize": "edgekit.verbs.quantize",
     "report": "edgekit.workflows.report",
     "rollback": "edgekit.verbs.rollback",
@@ -64,6 +66,7 @@ __all__ = [
     "debug",
     "deploy",
     "device_add",
+    "device_clean",
     "device_list",
     "device_probe",
     "device_remove",
@@ -76,6 +79,7 @@ __all__ = [
     "open_artifact",
     "open_dataset",
     "promote",
+    "qat",
     "quantize",
     "report",
     "rollback",
@@ -95,12 +99,13 @@ if TYPE_CHECKING:
     from edgekit.verbs.benchmark import benchmark
     from edgekit.verbs.debug import debug
     from edgekit.verbs.deploy import deploy
-    from edgekit.verbs.device import device_add, device_list, device_probe, device_remove
+    from edgekit.verbs.device import device_add, device_clean, device_list, device_probe, device_remove
     from edgekit.verbs.device_setup import device_setup
     from edgekit.verbs.device_setup_native import device_setup_native
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect
+    from edgekit.verbs.qat import qat
     from edgekit.verbs.quantize import quantize
     from edgekit.verbs.rollback import rollback
     from edgekit.verbs.schema import schema

@@ -103,6 +103,7 @@ _RULES = [
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _DAMAGED_HINT = "The file may be damaged: compare its size and checksum with the original."
 _REFUSED_HINT = "Run with -v for TensorFlow's own words. Another engine or recipe may take the model."
+_TRAINING_HINT = "Run with -v for TensorFlow's own words; model, data and loss may not fit each other."
 _UNSUPPORTED_OP = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
@@ -114,7 +115,7 @@ def translate(path: Path, error: str, message: str, detail: str, *, doing: str =
         error: The exception's type, ``"ValueError"``.
         message: What it says.
         detail: The raw text to keep.
-        doing: What failed: the model cannot be ``read``, ``run`` or ``converted``.
+        doing: What failed: the model cannot be ``read``, ``run``, ``converted`` or ``trained``.
     """
     message = _ANSI.sub("", message)
     if error in ("ModuleNotFoundError", "ImportError"):
@@ -137,7 +138,9 @@ def translate(path: Path, error: str, message: str, detail: str, *, doing: str =
             return ModelError(rule.code, rule.message.format(*groups, path=path), rule.hint, detail=detail)
     # Keras puts the reason behind a line that only says in which layer it was.
     reason = re.sub(r"^Exception encountered when calling .*\n", "", message)
-    code, hint = ("EK105", _DAMAGED_HINT) if doing == "read" else ("EK121", _REFUSED_HINT)
+    code, hint = {"read": ("EK105", _DAMAGED_HINT), "trained": ("EK735", _TRAINING_HINT)}.get(
+        doing, ("EK121", _REFUSED_HINT)
+    )
     sentence = f"{path} cannot be {doing} by TensorFlow: {_sentence(reason) or error}"
     return ModelError(code, sentence, hint, detail=detail)
 

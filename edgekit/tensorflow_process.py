@@ -84,7 +84,7 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,
             )
         self._requests = cast(IO[bytes], self._process.stdin)
@@ -220,7 +220,7 @@ def hdf5_config(path: Path) -> str | None:
     command = [*_PYTHON, "edgekit.tensorflow_child.hdf5", str(path.absolute())]
     hint = "The file may be damaged: compare its size and checksum with the original."
     try:
-        done = subprocess.run(command, capture_output=True, env=_environment(), timeout=_HDF5_S, check=False)
+        done = subprocess.run(command, capture_output=True, env=environment(), timeout=_HDF5_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise ModelError("EK105", f"{path} is damaged: HDF5 reads it without end.", hint) from error
     if done.returncode:
@@ -321,7 +321,7 @@ def _describe(path: Path) -> _Description:
 def _ask(path: Path, request: Mapping[str, Any], deadline_s: float) -> Any:
     longer = os.environ.get("EDGEKIT_TENSORFLOW_DEADLINE_S")
     with _lock:
-        _require_tensorflow(path)
+        require(path)
         child = _started()
         try:
             return child.ask(path, {**request, "path": str(path.absolute())}, float(longer or deadline_s))
@@ -332,7 +332,8 @@ def _ask(path: Path, request: Mapping[str, Any], deadline_s: float) -> Any:
             raise
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The environment of a child process that runs TensorFlow."""
     root = str(Path(__file__).parent.parent)
     # Where this is set, `keras` would be Keras 2.
     kept = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
@@ -348,12 +349,17 @@ def _environment() -> dict[str, str]:
 @contextlib.contextmanager
 def _exchange(path: Path) -> Iterator[Path]:
     """A folder for the arrays of one request, inside of the child's: it goes when the child does."""
-    _require_tensorflow(path)
+    require(path)
     with tempfile.TemporaryDirectory(dir=_started().folder, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
-def _require_tensorflow(path: Path) -> None:
+def require(path: Path) -> None:
+    """Refuse to go on where TensorFlow is not installed.
+
+    Raises:
+        DependencyError: It is not.
+    """
     if not _installed("tensorflow"):
         raise DependencyError("EK610", f"{path} needs TensorFlow, which is not installed.", INSTALL)
 

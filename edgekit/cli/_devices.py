@@ -51,17 +51,22 @@ class Processors(click.ParamType):  # type: ignore[type-arg] # generic only sinc
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--device``, which may be given several times, and ``--delegate``."""
-    command = click.option(
-        "--delegate",
-        metavar="cpu|LIBRARY[,KEY=VALUE...]",
-        help="A TFLite delegate of the machine that runs the model; built-in kernels run the rest.  [default: cpu]",
-    )(command)
     return click.option(
         "--device",
         "devices",
         multiple=True,
         metavar="NAME|URL",
         help="Run it on this device; several are used side by side.  [default: this machine]",
+    )(delegate_option(command))
+
+
+def delegate_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--delegate``."""
+    return click.option(
+        "--delegate",
+        metavar="cpu|gpu|LIBRARY[,KEY=VALUE...]",
+        help="LiteRT's GPU, or a TFLite delegate, of the machine that runs the model; the CPU runs the rest.  "
+        "[default: cpu]",
     )(command)
 
 
@@ -87,13 +92,29 @@ def chosen_delegate(text: str | None) -> "Delegate | None":
 
     if text is None or text == "cpu":
         return None
-    if text in {"gpu", "npu"}:
+    if text == "npu":
         raise UsageError(
             "EK523",
-            f"--delegate {text} names no library, and no runtime brings one along.",
+            "--delegate npu names no library, and no runtime brings one along.",
             "Give the delegate's library on the device: --delegate /usr/lib/libvx_delegate.so[,KEY=VALUE...]",
         )
     return Delegate.parse(text)
+
+
+def device_delegate(text: str | None, *, is_on_device: bool) -> "Delegate | None":
+    """The same where only devices take one.
+
+    Raises:
+        UsageError: It names none, or there is no device.
+    """
+    from edgekit.errors import UsageError
+
+    delegate = chosen_delegate(text)
+    if delegate is not None and not is_on_device:
+        raise UsageError(
+            "EK544", f"--delegate {text} is for runs on devices.", "For this machine add --device local."
+        )
+    return delegate
 
 
 def findings_of(devices: "Mapping[str, Sequence[Finding]]") -> "list[Finding]":

@@ -98,7 +98,9 @@ def _is_custom(node: dict[str, Any]) -> bool:
     if not {"module", "class_name", "registered_name"} <= node.keys() or node["registered_name"] is None:
         return False
     module = node["module"] or ""
-    return isinstance(module, str) and not module.startswith(("keras", "tf_keras", "builtins", "tensorflow"))
+    # Layers of edgekit's own training are as good as Keras's.
+    known = ("keras", "tf_keras", "builtins", "tensorflow", "edgekit.train.")
+    return isinstance(module, str) and not module.startswith(known)
 
 
 def _reason(error: Exception) -> str:

@@ -109,6 +109,8 @@ def _configure(converter: Any, options: dict[str, Any]) -> None:
     converter._experimental_disable_per_channel = not options["per_channel"]
     if optimize == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if optimize == "trained":
+        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(options["io"])
     if optimize in ("int8", "int16x8"):
         samples = dict(np.load(options["calibration"], allow_pickle=False))
         converter.representative_dataset = lambda: _one_by_one(samples, options["batch"] or 1)

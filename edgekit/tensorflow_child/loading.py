@@ -58,19 +58,27 @@ def load(path: Path, scratch: Path) -> Loaded:
 def _load_keras(path: Path) -> Loaded:
     import keras
 
+    # Files of edgekit's own training hold layers of its own.
+    import edgekit.train.fake_quant  # noqa: F401
+
     try:
-        return _from_keras(keras.saving.load_model(path, compile=False, safe_mode=True), "keras")
+        return from_keras(keras.saving.load_model(path, compile=False, safe_mode=True), "keras")
     except Exception as newer:  # noqa: BLE001 - its kinds are many, and the file gets a second chance
         # Keras 3 does not read every Keras 2 file: DepthwiseConv2D's `groups` is one of the obstacles.
         import tf_keras
 
         try:
-            return _from_keras(tf_keras.models.load_model(path, compile=False, safe_mode=True), "tf_keras")
+            return from_keras(tf_keras.models.load_model(path, compile=False, safe_mode=True), "tf_keras")
         except Exception:  # noqa: BLE001 - the first error is the one that says what is wrong with the file
             raise newer from None
 
 
-def _from_keras(model: Any, loader: str) -> Loaded:
+def from_keras(model: Any, loader: str) -> Loaded:
+    """A Keras model in memory as every other; ``loader`` is ``keras`` or ``tf_keras``.
+
+    Raises:
+        NotBuiltError: It has no input shape yet.
+    """
     if not getattr(model, "inputs", None):
         raise NotBuiltError(model.name)
     tensors = list(model.inputs)

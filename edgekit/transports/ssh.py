@@ -10,8 +10,8 @@ import logging
 import os
 import re
 import shlex
-import tempfile
 import threading
+import time
 from collections.abc import Awaitable, Coroutine, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -55,22 +55,20 @@ class SshTransport:
         """See ``Transport.start``: the server hands one string to the user's login shell."""
         import asyncssh
 
-        errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
         their_stdin, stdin = os.pipe()
         stdout, their_stdout = os.pipe()
+        errors, their_errors = os.pipe()
         # The two threads at its ends then wake each other less often; only Linux can.
         with contextlib.suppress(AttributeError, OSError):
             fcntl.fcntl(stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         theirs = [
-            os.fdopen(their_stdin, "rb", 0), os.fdopen(their_stdout, "wb", 0),
-            os.fdopen(os.dup(errors.fileno()), "wb", 0),
+            os.fdopen(their_stdin, "rb", 0), os.fdopen(their_stdout, "wb", 0), os.fdopen(their_errors, "wb", 0),
         ]  # fmt: skip
         try:
             session = self._loop.wait(self._begin(_command_line(words), theirs), self._limits.connect_s)
         except BaseException as error:
-            os.close(stdin)
-            os.close(stdout)
-            errors.close()
+            for descriptor in (stdin, stdout, errors):
+                os.close(descriptor)
             if isinstance(error, asyncssh.ChannelOpenError) and not self._connection.is_closed():
                 raise _no_session(self._device, error) from error
             if isinstance(error, OSError | asyncssh.Error | FutureTimeoutError):
@@ -128,15 +126,17 @@ class _Session:
 class _SshChannel(Channel):
     """A session of the connection, its streams redirected into pipes."""
 
-    def __init__(self, loop: "_Loop", session: _Session, streams: tuple[int, int, IO[bytes]]) -> None:
+    def __init__(self, loop: "_Loop", session: _Session, streams: tuple[int, int, int]) -> None:
         super().__init__(*streams)
         self._loop = loop
         self._session = session
 
     def exit_status(self) -> int | None:
         """See ``Channel.exit_status``: None where the link was lost before the command ended."""
+        until = time.monotonic() + _CLOSE_S
+        self._listen(self._session.ending.done, until)
         with contextlib.suppress(FutureTimeoutError):
-            self._loop.wait(self._session.ended(), _CLOSE_S)
+            self._loop.wait(self._session.ended(), max(0.0, until - time.monotonic()))
         code: int | None = self._session.process.returncode
         return code
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from edgekit.artifact import Artifact
 from edgekit.devices import release_folders
-from edgekit.devices.deployment_lock import DeploymentLock, now, this_process
 from edgekit.devices.device import Device
+from edgekit.devices.device_lock import DeviceLock, now, this_process
 from edgekit.devices.installed_runtimes import InstalledRuntime
 from edgekit.devices.packing import Packed, check_deployable, packed
 from edgekit.devices.release_folders import Entry
@@ -97,7 +97,7 @@ def deploy(
     artifact = opened(model)
     trial, findings = _trial(artifact, health_check, preprocess, seed)
     with packed(artifact, preprocess) as release, release_folders.connect(device) as shell:
-        with DeploymentLock(shell, wait_s) as lock:
+        with DeviceLock(shell, wait_s) as lock:
             run = _Run(shell, lock, release, artifact, runtime)
             health = run.bring(trial, progress)
             removed = run.remove_old(keep)
@@ -113,7 +113,7 @@ def deploy(
             health=health,
             removed=removed,
             seconds=time.perf_counter() - began,
-            findings=(*release.findings, *findings, *run.findings),
+            findings=(*release.findings, *findings, *run.findings, *health.findings),
         )
 
 
@@ -133,7 +133,7 @@ class _Run:
     """One deployment under way, while its lock is held."""
 
     def __init__(
-        self, shell: Shell, lock: DeploymentLock, release: Packed, artifact: Artifact, runtime: str | None
+        self, shell: Shell, lock: DeviceLock, release: Packed, artifact: Artifact, runtime: str | None
     ) -> None:
         self._shell = shell
         self._lock = lock

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.devices import release_folders, remote_files
-from edgekit.devices.deployment_lock import DeploymentLock, now, this_process
 from edgekit.devices.device import Device
+from edgekit.devices.device_lock import DeviceLock, now, this_process
 from edgekit.devices.release import Release
 from edgekit.devices.release_folders import Entry, Present
 from edgekit.devices.session import choose_runtime
@@ -71,7 +71,7 @@ def rollback(
         UsageError: There is no such release.
     """
     began = time.perf_counter()
-    with release_folders.connect(device) as shell, DeploymentLock(shell, wait_s) as lock:
+    with release_folders.connect(device) as shell, DeviceLock(shell, wait_s) as lock:
         present = release_folders.look(shell)
         digest = _target(shell, present, to)
         release = release_folders.read(shell, digest)
@@ -93,7 +93,7 @@ def rollback(
             model=release.model,
             health=health,
             seconds=time.perf_counter() - began,
-            findings=findings,
+            findings=(*findings, *health.findings),
         )
 
 

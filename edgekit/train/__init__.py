@@ -1,0 +1,34 @@
+"""Training-aware compression of Keras 3 models, for edgekit's commands and for the user's own training loop.
+
+Everything here works on a model in memory and imports TensorFlow when it is used::
+
+    model = edgekit.train.apply_qat(keras.saving.load_model("model.keras"))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(x, y, epochs=3)
+    edgekit.train.export_qat(model, "model.tflite")
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "Graph": "edgekit.train.graph",
+    "QATOptions": "edgekit.train.qat",
+    "apply_qat": "edgekit.train.qat",
+    "export_qat": "edgekit.train.export",
+    "fold_batch_norm": "edgekit.train.batch_norm",
+}
+
+__all__ = ["Graph", "QATOptions", "apply_qat", "export_qat", "fold_batch_norm"]
+
+if TYPE_CHECKING:
+    from edgekit.train.batch_norm import fold_batch_norm
+    from edgekit.train.export import export_qat
+    from edgekit.train.graph import Graph
+    from edgekit.train.qat import QATOptions, apply_qat
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,80 @@
+"""The last finished epoch on disk, whole or not at all, so that a training goes on where it was killed."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import files
+from edgekit.tensor import Array
+from edgekit.train.job import Job
+
+_NAME = "epoch.npz"
+
+
+class Checkpoint:
+    """What a job has reached: weights, the optimizer's state and the numbers of all epochs.
+
+    Args:
+        folder: Where it lies; made when the first epoch is saved.
+        job: A checkpoint of another job is not taken up.
+        digest: What the job started from: the model's and the data's.
+    """
+
+    def __init__(self, folder: Path, job: Job, digest: str) -> None:
+        self._path = folder / _NAME
+        self._identity = hashlib.sha256((_without_place(job) + digest).encode()).hexdigest()
+
+    def save(self, model: Any, state: dict[str, Any]) -> None:
+        """Replace the checkpoint by the model's state; ``state`` is what the loop needs beside it.
+
+        Raises:
+            OutputError: The disk is full, or the folder cannot be written.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise files.output_error(self._path.parent, error) from error
+        with files.atomic_write(self._path) as partial, partial.open("wb") as stream:
+            values = {
+                f"v{index:05d}": np.asarray(variable) for index, variable in enumerate(_variables(model))
+            }
+            document = np.array(json.dumps({**state, "identity": self._identity}))
+            np.savez(stream, allow_pickle=False, state=document, **values)
+
+    def restore(self, model: Any) -> dict[str, Any] | None:
+        """Put the saved values into a compiled and built model; None where there is no checkpoint of this job."""
+        if not self._path.is_file():
+            return None
+        try:
+            with np.load(self._path, allow_pickle=False) as arrays:
+                state: dict[str, Any] = json.loads(str(arrays["state"]))
+                variables = list(_variables(model))
+                values = [arrays[f"v{index:05d}"] for index in range(len(arrays.files) - 1)]
+        except (OSError, ValueError, KeyError):
+            return None
+        if state.pop("identity", None) != self._identity or not _fit(variables, values):
+            return None
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return state
+
+
+def _variables(model: Any) -> Iterator[Any]:
+    yield from model.variables
+    yield from model.optimizer.variables
+
+
+def _fit(variables: list[Any], values: list[Array]) -> bool:
+    shapes = [tuple(variable.shape) for variable in variables]
+    return shapes == [value.shape for value in values]
+
+
+def _without_place(job: Job) -> str:
+    document = json.loads(job.to_json())
+    for name in ("output", "tflite", "tensorboard", "csv"):
+        document.pop(name)
+    return json.dumps(document, sort_keys=True)

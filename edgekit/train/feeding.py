@@ -1,0 +1,116 @@
+"""Samples for Keras: shuffled anew in each epoch by the seed, in memory where they fit and as a stream where not."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from edgekit.data import Dataset
+from edgekit.errors import DataError
+from edgekit.tensor import Array
+
+# As much as may lie in memory; beyond it batches are drawn from a window of this many samples.
+_MEMORY_BYTES = 2 << 30
+_WINDOW = 8192
+_READ = 512
+
+
+class Feed:
+    """Training samples as a ``tf.data.Dataset`` per epoch.
+
+    Args:
+        dataset: Labelled samples.
+        names: The inputs of the model in their order.
+        targets: Rows beside the labels, by name, one per sample.
+    """
+
+    def __init__(
+        self, dataset: Dataset, names: tuple[str, ...], targets: Mapping[str, Array] | None = None
+    ) -> None:
+        self._dataset, self._names, self._targets = dataset, names, dict(targets or {})
+        first = next(iter(dataset.batches(1)))
+        if first.labels is None:
+            raise DataError(
+                "EK724", f"{dataset.spec} has no labels to train with.", "Add y to the .npz file."
+            )
+        self.count = dataset.count
+        each = sum(array[0].nbytes for array in first.inputs.values())
+        self._held = self._load() if each * self.count <= _MEMORY_BYTES else None
+        self._signature = self._specs(first)
+
+    def epoch(self, batch_size: int, seed: int) -> Any:
+        """All samples once, in the order of this seed: ``(x, y)`` or ``(x, {"label": y, "teacher": t})``."""
+
+        def batches() -> Iterator[Any]:
+            generator = np.random.default_rng(seed)
+            return (
+                self._from_memory(batch_size, generator)
+                if self._held
+                else self._streamed(batch_size, generator)
+            )
+
+        made = tf.data.Dataset.from_generator(batches, output_signature=self._signature)
+        steps = -(-self.count // batch_size)
+        return made.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
+
+    def in_order(self, batch_size: int) -> Any:
+        """All samples once as they come: for validation."""
+
+        def batches() -> Iterator[Any]:
+            for batch in self._dataset.batches(batch_size):
+                rows = np.arange(batch.first, batch.first + batch.count)
+                yield self._pair(batch.inputs, batch.labels, rows)
+
+        made = tf.data.Dataset.from_generator(batches, output_signature=self._signature)
+        return made.apply(tf.data.experimental.assert_cardinality(-(-self.count // batch_size))).prefetch(2)
+
+    def labels(self, count: int) -> Array:
+        """The first labels."""
+        batch = next(iter(self._dataset.batches(min(count, self.count))))
+        if batch.labels is None:
+            raise DataError("EK724", f"{self._dataset.spec} has no labels.", "Add y to the .npz file.")
+        return batch.labels
+
+    def _load(self) -> tuple[dict[str, Array], Array]:
+        parts = list(self._dataset.batches(_READ))
+        inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
+        return inputs, np.concatenate([_labels(part.labels) for part in parts])
+
+    def _from_memory(self, batch_size: int, generator: np.random.Generator) -> Iterator[Any]:
+        if self._held is None:
+            return
+        inputs, labels = self._held
+        order = generator.permutation(len(labels))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            yield self._pair({name: array[rows] for name, array in inputs.items()}, labels[rows], rows)
+
+    def _streamed(self, batch_size: int, generator: np.random.Generator) -> Iterator[Any]:
+        for window in self._dataset.batches(max(1, _WINDOW // batch_size) * batch_size):
+            order = generator.permutation(window.count)
+            for start in range(0, window.count, batch_size):
+                rows = order[start : start + batch_size]
+                part = window.at([int(row) for row in rows], 0)
+                yield self._pair(part.inputs, part.labels, rows + window.first)
+
+    def _pair(self, inputs: Mapping[str, Array], labels: Array | None, rows: Array) -> Any:
+        given = [np.asarray(inputs[name], np.float32) for name in self._names]
+        x = given[0] if len(given) == 1 else tuple(given)
+        y = _labels(labels)
+        if not self._targets:
+            return x, y
+        return x, {"label": y, **{name: array[rows] for name, array in self._targets.items()}}
+
+    def _specs(self, first: Any) -> Any:
+        return tf.nest.map_structure(
+            lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype),
+            self._pair(first.inputs, first.labels, np.zeros(1, np.intp)),
+        )
+
+
+def _labels(labels: Array | None) -> Array:
+    if labels is None:
+        raise DataError("EK724", "Some samples have no label.", "Give labels for all of them.")
+    flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    return flat.astype(np.int64 if flat.dtype.kind in "iub" else np.float32)

@@ -1,0 +1,60 @@
+"""What is to be trained, how, and what comes back from each epoch: plain data between edgekit and its child process."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: everything that decides its result.
+
+    ``method`` is the name of a file in ``train/methods``, ``options`` are that method's own. ``optimizer``,
+    ``learning_rate`` and ``loss`` are None where the model's own configuration, or the choice of ``objective.py``,
+    is to be taken. ``early_stopping`` is a number of epochs without improvement, after which the best is kept.
+    """
+
+    method: str
+    model: str
+    output: str
+    train: str
+    epochs: int
+    validation: str | None = None
+    preprocess: str | None = None
+    batch_size: int = 128
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    loss: str | None = None
+    early_stopping: int | None = None
+    seed: int = 0
+    tflite: str | None = None
+    tensorboard: str | None = None
+    csv: str | None = None
+    strategy: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The job as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        """The job out of its text."""
+        return cls(**json.loads(text))
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder beside the output that keeps the last epoch until the job is done."""
+        output = Path(self.output)
+        return output.with_name(f".{output.name}.training")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave: ``numbers`` by Keras's names, ``{"loss": 0.5, "val_accuracy": 0.87}``."""
+
+    epoch: int
+    numbers: Mapping[str, float]
+    seconds: float

@@ -1,0 +1,47 @@
+"""Quantization-aware training."""
+
+from typing import Any
+
+import keras
+
+from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights
+from edgekit.train.methods import Context, Prepared
+from edgekit.train.qat import QATOptions, apply_qat
+
+
+def prepare(model: Any, context: Context) -> Prepared:
+    """Rounding in the model, ranges frozen for the last epochs."""
+    options = dict(context.job.options)
+    freeze = int(options.pop("freeze_epochs", 0))
+    quantized = apply_qat(model, QATOptions(**{**options, "exclude": tuple(options.get("exclude", ()))}))
+    callbacks = [QuantizerFreeze(context.job.epochs - freeze)] if freeze else []
+    return Prepared(quantized, callbacks, report=_report, export="trained")
+
+
+def _report(model: Any) -> dict[str, Any]:
+    wrapped = [layer for layer in model.layers if isinstance(layer, FakeQuantWeights)]
+    kept = [
+        layer.name
+        for layer in model.layers
+        if layer.weights and not isinstance(layer, FakeQuant | FakeQuantWeights)
+    ]
+    return {"quantized_layers": [layer.name for layer in wrapped], "float_layers": kept}
+
+
+class QuantizerFreeze(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
+    """Stops the ranges of activations from moving, so that the last epochs train for the rounding that stays.
+
+    Args:
+        epoch: The first epoch, counted from 0, whose ranges stand still.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self._epoch = epoch
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras's signature
+        """Freeze when the time has come."""
+        if epoch >= self._epoch:
+            for layer in self.model._flatten_layers():
+                if isinstance(layer, FakeQuant):
+                    layer.frozen.assign(1.0)

@@ -1,0 +1,184 @@
+"""Quantization-aware training: the model with the rounding of the device in it, to be trained for a while."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from edgekit.train.batch_norm import fold_batch_norm
+from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights, Ranges
+from edgekit.train.graph import Call, Graph, copy_layer, copying, unique_names
+
+_KERNELS = ("Conv1D", "Conv2D", "Conv2DTranspose", "Dense", "DepthwiseConv2D")
+# The converter quantizes these per channel only along the last axis, and Dense kernels not at all.
+_PER_CHANNEL = ("Conv1D", "Conv2D", "DepthwiseConv2D")
+# Values pass as they are: the scale of the input is the scale of the output.
+_PASSING = (
+    "Cropping1D", "Cropping2D", "Dropout", "Flatten", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D", "Permute", "RepeatVector", "Reshape", "SpatialDropout1D", "SpatialDropout2D", "ZeroPadding1D",
+    "ZeroPadding2D", "GaussianNoise", "GaussianDropout", "Identity", "ActivityRegularization",
+)  # fmt: skip
+# TFLite's kernels for these round to the scale of their input.
+_AVERAGING = ("AveragePooling1D", "AveragePooling2D")
+# TFLite's kernels for these give a scale of their own, whatever was trained.
+_FIXED = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
+_FUSED = ("linear", "relu", "relu6")
+
+
+@dataclass(frozen=True)
+class QATOptions:
+    """How to quantize while training.
+
+    ``weight_bits`` is 8 or 4, ``activation_bits`` 8 or 16. ``exclude`` are regular expressions: layers whose names
+    match stay float. ``ranges`` is ``"moving"`` or ``"learned"``.
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    per_channel: bool = True
+    ranges: Ranges = "moving"
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.weight_bits not in (4, 8):
+            raise ValueError(f"weights of {self.weight_bits} bits: 8 and 4 are possible")
+        if self.activation_bits not in (8, 16):
+            raise ValueError(f"activations of {self.activation_bits} bits: 8 and 16 are possible")
+
+    def excludes(self, name: str) -> bool:
+        """Whether the layer of this name stays float."""
+        return any(re.search(pattern, name) for pattern in self.exclude)
+
+
+def apply_qat(model: Any, options: QATOptions | None = None) -> Any:
+    """A new model that computes as its int8 twin will; train it, then export it.
+
+    Batch normalizations are folded first. Weights are copied; the ranges of activations are found while training.
+
+    Args:
+        model: A Functional or Sequential Keras 3 model.
+        options: Bits, ranges, and what stays float.
+
+    Raises:
+        ModelError: The model is subclassed.
+    """
+    options = options or QATOptions()
+    graph = Graph(fold_batch_norm(model))
+    return graph.build(_Quantizing(graph, options))
+
+
+class _Quantizing:
+    """Answers ``Graph.build``: each call with its weights and its results rounded."""
+
+    def __init__(self, graph: Graph, options: QATOptions) -> None:
+        self._graph, self._options = graph, options
+        self._names = unique_names(graph)
+        self._plain = copying(graph)
+        self._wrapped: dict[int, Any] = {}
+        self._inputs_done: dict[int, Any] = {}
+        self._rounded_by: dict[int, FakeQuant] = {}
+
+    def __call__(self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        args, kwargs = self._inputs_rounded(call, args, kwargs)
+        if self._options.excludes(call.name):
+            return self._plain(call, args, kwargs)
+        kind = type(call.operation).__name__
+        if kind in _KERNELS:
+            return self._with_kernel(call, args, kwargs)
+        result = self._plain(call, args, kwargs)
+        if kind in (*_PASSING, *_AVERAGING):
+            rounding = self._rounded_by.get(id(args[0])) if args else None
+            if rounding is not None and kind in _AVERAGING:
+                # An average says nothing about the range of what it averages.
+                result = rounding(result, training=False)
+            if rounding is not None:
+                self._rounded_by[id(result)] = rounding
+            return result
+        return self._rounded(call, result, activation_name(call.operation))
+
+    def _inputs_rounded(
+        self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """The arguments, with inputs of the model rounded: once, though several calls read them."""
+        flat = [leaf for leaf in keras.tree.flatten((args, kwargs)) if isinstance(leaf, keras.KerasTensor)]
+        for number, tensor in zip(call.inputs, flat, strict=True):
+            floating = "float" in keras.backend.standardize_dtype(tensor.dtype)
+            if number in self._graph.inputs and number not in self._inputs_done and floating:
+                rounding = self._rounding(f"{self._graph.spec(number).name}_input".replace("/", "_"))
+                self._inputs_done[number] = (tensor, self._round(tensor, rounding))
+        replaced = {id(before): after for before, after in self._inputs_done.values()}
+        rounded: tuple[Any, Any] = keras.tree.map_structure(
+            lambda leaf: replaced.get(id(leaf), leaf), (args, kwargs)
+        )
+        return rounded
+
+    def _with_kernel(self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        operation, options = call.operation, self._options
+        function = activation_name(operation)
+        fused = function in _FUSED
+        wrapper = self._wrapped.get(id(operation))
+        if wrapper is None:
+            name = self._names[id(operation)]
+            layer = copy_layer(operation, name, **({} if fused else {"activation": "linear"}))
+            channels = options.per_channel and type(operation).__name__ in _PER_CHANNEL
+            wrapper = FakeQuantWeights(layer, options.weight_bits, per_channel=channels)
+            self._wrapped[id(operation)] = wrapper
+            result = wrapper(*args, **kwargs)
+            layer.set_weights(operation.get_weights())
+        else:
+            result = wrapper(*args, **kwargs)
+        if fused:
+            return self._rounded(call, result, "linear")
+        result = self._rounding(f"{wrapper.name}_before_{function}", call)(result)
+        result = keras.layers.Activation(operation.activation, name=f"{wrapper.name}_{function}")(result)
+        return self._rounded(call, result, function)
+
+    def _rounded(self, call: Call, result: Any, function: str) -> Any:
+        """The results of a call, rounded where no activation that is fused with it follows."""
+        if self._fuses_with_next(call):
+            return result
+        name = f"{call.name.replace('/', '_')}_output"
+        rounded = [
+            self._round(tensor, self._rounding(name, call, _FIXED.get(function)))
+            if "float" in keras.backend.standardize_dtype(tensor.dtype)
+            else tensor
+            for tensor in keras.tree.flatten(result)
+        ]
+        return keras.tree.pack_sequence_as(result, rounded)
+
+    def _round(self, tensor: Any, rounding: FakeQuant) -> Any:
+        rounded = rounding(tensor)
+        self._rounded_by[id(rounded)] = rounding
+        return rounded
+
+    def _fuses_with_next(self, call: Call) -> bool:
+        after = self._graph.only_consumer(call.outputs[0]) if len(call.outputs) == 1 else None
+        if after is None or type(call.operation).__name__ not in (*_KERNELS, "Add", "Subtract", "Multiply"):
+            return False
+        name = type(after.operation).__name__
+        return name in ("ReLU", "Relu", "Relu6", "Activation") and activation_name(after.operation) in _FUSED
+
+    def _rounding(self, name: str, call: Call | None = None, fixed: Sequence[float] | None = None) -> Any:
+        uses = self._graph.uses[id(call.operation)] if call else ()
+        suffix = f"_{uses.index(call)}" if call and len(uses) > 1 else ""
+        # int16's fixed scales are others, and they are symmetric: they are followed like any range.
+        fixed = fixed if self._options.activation_bits == 8 else None
+        return FakeQuant(
+            self._options.activation_bits, ranges=self._options.ranges, fixed=fixed, name=name + suffix
+        )
+
+
+def activation_name(operation: Any) -> str:
+    """The name of the function that a layer applies at its end: ``"relu6"``; ``"linear"`` for none."""
+    if isinstance(operation, keras.layers.ReLU):
+        plain = operation.negative_slope == 0 and operation.threshold == 0
+        return {None: "relu", 6.0: "relu6"}.get(operation.max_value, "other") if plain else "other"
+    if isinstance(operation, keras.layers.Softmax):
+        return "softmax"
+    function = getattr(operation, "activation", None)
+    if function is not None:
+        return str(getattr(function, "__name__", "other"))
+    name = type(operation).__name__.lower()
+    return name if name in (*_FUSED, *_FIXED) else "linear"

@@ -1,0 +1,152 @@
+"""What every training command shares: from a job to files, with what was there before left alone until the end."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from edgekit import files, training_process
+from edgekit.artifact import Artifact, Lineage, lineage_path
+from edgekit.errors import UsageError
+from edgekit.findings import Finding, Level
+from edgekit.formats import open_artifact
+from edgekit.preprocessing import load_preprocessing
+from edgekit.train.job import Epoch, Job
+from edgekit.versions import installed_versions
+
+Report = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result: the model that was written, its ``.tflite`` where one was asked for, and each epoch.
+
+    ``report`` is what the method says of its own work. ``watched`` names the number that tells the best epoch.
+    """
+
+    job: Job
+    artifact: Artifact
+    source: Artifact
+    tflite: Artifact | None
+    epochs: tuple[Epoch, ...]
+    watched: str
+    report: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    def describe(self) -> dict[str, Any]:
+        """The result as it stands in the JSON document."""
+        return {
+            "method": self.job.method,
+            "artifact": self.artifact.describe(),
+            "source": self.source.describe(),
+            "tflite": self.tflite.describe() if self.tflite else None,
+            "epochs": [
+                {"epoch": epoch.epoch, "numbers": dict(epoch.numbers), "seconds": epoch.seconds}
+                for epoch in self.epochs
+            ],
+            "watched": self.watched,
+            "options": dict(self.job.options),
+            "report": dict(self.report),
+            "seconds": self.seconds,
+        }
+
+
+def job_for(
+    method: str,
+    model: str | Path,
+    output: str | Path,
+    *,
+    train_data: str | Path,
+    epochs: int,
+    options: Mapping[str, Any],
+    **training: Any,
+) -> Job:
+    """The job of a verb's arguments; paths of files become absolute.
+
+    Raises:
+        UsageError: There is no epoch, or an unknown argument.
+    """
+    unknown = set(training) - {field.name for field in fields(Job)}
+    if unknown:
+        raise TypeError(f"a training has no {', '.join(sorted(unknown))}")
+    if epochs < 1:
+        raise UsageError("EK736", f"{epochs} epochs do not train anything.", "Give --epochs 1 or more.")
+    paths = {
+        name: str(Path(training[name]).absolute())
+        for name in ("tflite", "csv", "tensorboard")
+        if training.get(name) is not None
+    }
+    places = {"model": str(Path(model).absolute()), "output": str(Path(output).absolute())}
+    given = {**training, **paths, **places}
+    return Job(method=method, train=str(train_data), epochs=epochs, options=options, **given)
+
+
+def train(
+    job: Job, *, overwrite: bool = False, resume: bool = False, progress: Report | None = None
+) -> Trained:
+    """Do a job and read back what it wrote.
+
+    Args:
+        job: What to train.
+        overwrite: Replace outputs that exist.
+        resume: Go on after the last epoch of a run of the same job that was interrupted; else begin anew.
+        progress: Told about each epoch and, twice a second, about the step in it.
+
+    Raises:
+        UsageError: An output exists, or its name says another format.
+        ModelError: The model cannot be trained.
+        DataError: The data does not fit it.
+    """
+    source = open_artifact(job.model)
+    outputs = [Path(job.output), *([Path(job.tflite)] if job.tflite else [])]
+    if outputs[0].suffix != ".keras":
+        hint = "Trained models are written as .keras; --tflite FILE exports them too."
+        raise UsageError("EK733", f"{job.output} does not end in .keras.", hint)
+    for output in outputs:
+        files.check_output(output, overwrite=overwrite)
+    if not resume:
+        _forget(job.checkpoints)
+    findings: list[Finding] = []
+    if job.validation is None:
+        message = "There is no validation data: nothing says when training goes too far."
+        findings.append(Finding("EK734", message, "Give --validation DATA, which no epoch trains on."))
+    result = training_process.train(job, progress)
+    findings += [Finding(**{**found, "level": Level(found["level"])}) for found in result["findings"]]
+    artifact = open_artifact(outputs[0])
+    for output in outputs:
+        _write_lineage(output, source, job)
+    return Trained(
+        job=job,
+        artifact=artifact,
+        source=source,
+        tflite=open_artifact(outputs[1]) if job.tflite else None,
+        epochs=tuple(Epoch(**epoch) for epoch in result["epochs"]),
+        watched=result["watched"],
+        report=result["report"],
+        findings=tuple(findings),
+        seconds=result["seconds"],
+    )
+
+
+def _forget(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_lineage(output: Path, source: Artifact, job: Job) -> None:
+    import json
+
+    contract = load_preprocessing(job.preprocess) if job.preprocess else None
+    lineage = Lineage(
+        source_path=str(source.path),
+        source_sha256=source.sha256,
+        recipe=job.method,
+        engine="keras",
+        seed=job.seed,
+        versions=installed_versions(),
+        preprocessing=contract.describe() if contract else None,
+        options=json.loads(job.to_json()),
+    )
+    files.write_bytes(lineage_path(output), json.dumps(lineage.describe(), indent=2).encode())

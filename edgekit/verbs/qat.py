@@ -1,0 +1,60 @@
+"""Quantization-aware training of a Keras model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from edgekit.training import Report, Trained, job_for, train
+
+
+def qat(
+    model: str | Path,
+    output: str | Path,
+    *,
+    train_data: str | Path,
+    epochs: int = 3,
+    weight_bits: Literal[4, 8] = 8,
+    activation_bits: Literal[8, 16] = 8,
+    per_channel: bool = True,
+    ranges: Literal["moving", "learned"] = "moving",
+    exclude: Sequence[str] = (),
+    freeze_epochs: int = 1,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Report | None = None,
+    **training: Any,
+) -> Trained:
+    """Train a model with the rounding of the device in it.
+
+    Args:
+        model: A Keras model, ``.keras`` or ``.h5``.
+        output: The ``.keras`` file to write; ``tflite=FILE`` exports it too, with the scales of the training.
+        train_data: Labelled samples, as for every command.
+        epochs: How often all of them are seen.
+        weight_bits: 8, or 4 for half the size.
+        activation_bits: 8, or 16.
+        per_channel: One scale per output channel of a convolution, else one per layer.
+        ranges: Activations' ranges follow what is seen (``"moving"``), or are trained (``"learned"``).
+        exclude: Regular expressions; layers whose names match stay float.
+        freeze_epochs: So many epochs at the end train with ranges that stand still.
+        overwrite: Replace outputs that exist.
+        resume: Go on after the last epoch of an interrupted run.
+        progress: Told about epochs and steps.
+        **training: Fields of ``edgekit.train.job.Job``: ``validation``, ``batch_size``, ``learning_rate``, ``loss``,
+            ``early_stopping``, ``seed``, ``tflite`` ...
+
+    Raises:
+        UsageError: An option or an output does not fit.
+        ModelError: The model cannot be trained, or training failed.
+        DataError: The data does not fit it.
+    """
+    options = {
+        "weight_bits": weight_bits,
+        "activation_bits": activation_bits,
+        "per_channel": per_channel,
+        "ranges": ranges,
+        "exclude": list(exclude),
+        "freeze_epochs": min(freeze_epochs, epochs - 1),
+    }
+    job = job_for("qat", model, output, train_data=train_data, epochs=epochs, options=options, **training)
+    return train(job, overwrite=overwrite, resume=resume, progress=progress)
