@@ -7,6 +7,7 @@ import keras
 from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights
 from edgekit.train.methods import Context, Prepared
 from edgekit.train.qat import QATOptions, apply_qat
+from edgekit.train.settle import settle
 
 
 def prepare(model: Any, context: Context) -> Prepared:
@@ -15,7 +16,12 @@ def prepare(model: Any, context: Context) -> Prepared:
     freeze = int(options.pop("freeze_epochs", 0))
     quantized = apply_qat(model, QATOptions(**{**options, "exclude": tuple(options.get("exclude", ()))}))
     callbacks = [QuantizerFreeze(context.job.epochs - freeze)] if freeze else []
-    return Prepared(quantized, callbacks, report=_report, export="trained")
+    return Prepared(quantized, callbacks, finish=_settled, report=_report, export="trained")
+
+
+def _settled(model: Any) -> Any:
+    settle(model)
+    return model
 
 
 def _report(model: Any) -> dict[str, Any]:
