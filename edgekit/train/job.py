@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 
+# So long may the training process take to end in order.
+ENDING_S = 10.0
+
+
 @dataclass(frozen=True)
 class Job:
     """One training: everything that decides its result.
