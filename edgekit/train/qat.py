@@ -25,6 +25,8 @@ _PASSING = (
 _AVERAGING = ("AveragePooling1D", "AveragePooling2D")
 # TFLite's kernels for these give a scale of their own, whatever was trained.
 _FIXED = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
+# TFLite has no kernel of 4 bits for these.
+_EIGHT_BITS = ("Conv1D", "Conv2DTranspose")
 _FUSED = ("linear", "relu", "relu6")
 # What TFLite has integer kernels for, beside the above.
 _INTEGER = ("Add", "Average", "Concatenate", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "InputLayer", "LeakyReLU",
@@ -146,9 +148,8 @@ class _Quantizing:
             layer = copy_layer(operation, name, activation="linear")
             channels = options.per_channel and type(operation).__name__ in _PER_CHANNEL
             activation = operation.activation if fused else None
-            wrapper = FakeQuantWeights(
-                layer, options.weight_bits, per_channel=channels, activation=activation
-            )
+            bits = 8 if type(operation).__name__ in _EIGHT_BITS else options.weight_bits
+            wrapper = FakeQuantWeights(layer, bits, per_channel=channels, activation=activation)
             self._wrapped[id(operation)] = wrapper
             result = wrapper(*args, **kwargs)
             layer.set_weights(operation.get_weights())
@@ -188,8 +189,8 @@ class _Quantizing:
     def _rounding(self, name: str, call: Call | None = None, fixed: Sequence[float] | None = None) -> Any:
         uses = self._graph.uses[id(call.operation)] if call else ()
         suffix = f"_{uses.index(call)}" if call and len(uses) > 1 else ""
-        # int16's fixed scales are others, and they are symmetric: they are followed like any range.
-        fixed = fixed if self._options.activation_bits == 8 else None
+        if fixed and self._options.activation_bits == 16:
+            fixed = (-1.0, 32767 / 32768)  # int16's fixed scale is one for all
         return FakeQuant(
             self._options.activation_bits, ranges=self._options.ranges, fixed=fixed, name=name + suffix
         )

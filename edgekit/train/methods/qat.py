@@ -20,6 +20,14 @@ def prepare(model: Any, context: Context) -> Prepared:
     quantized = apply_qat(model, QATOptions(**{**options, "exclude": tuple(options.get("exclude", ()))}))
     callbacks = [QuantizerFreeze(context.job.epochs - freeze)] if freeze else []
     findings = [_stays_float(kept)] if (kept := float_layers(quantized)) else []
+    wider = [
+        layer.name
+        for layer in quantized.layers
+        if isinstance(layer, FakeQuantWeights) and layer.bits != options["weight_bits"]
+    ]
+    if wider:
+        message = f"TFLite has no kernel of 4 bits for these layers, which get weights of 8 bits: {', '.join(wider)}."
+        findings.append(Finding("EK742", message))
     return Prepared(
         quantized, callbacks, finish=_settled, report=_report, findings=findings, export="trained"
     )
