@@ -26,7 +26,7 @@ _STRUCTURED = [
     click.option("--precision", type=click.Choice(["float32", "int8"]), default="float32", show_default=True,
                  help="Of the file that --target-size and --target-latency are about."),
     click.option("--criterion", type=click.Choice(["l1", "l2", "batch-norm", "taylor"]), default="l2",
-                 show_default=True, help="What tells the importance of a channel; taylor looks at the training samples."),
+                 show_default=True, help="What tells the importance of a channel; taylor asks the samples."),
     click.option("--scope", type=click.Choice(["global", "layer"]), default="global", show_default=True,
                  help="Rank all channels together, or take the same share of each layer."),
     click.option("--min-channels", type=click.IntRange(min=1), default=4, show_default=True,
