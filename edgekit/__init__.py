@@ -39,6 +39,7 @@ _HOME = {
     "open_artifact": "edgekit.formats",
     "open_dataset": "edgekit.data",
     "promote": "edgekit.workflows.baseline",
+    "prune": "edgekit.workflows.prune",
     "qat": "edgekit.verbs.qat",
     "quantize": "edgekit.verbs.quantize",
     "report": "edgekit.workflows.report",
@@ -79,6 +80,7 @@ __all__ = [
     "open_artifact",
     "open_dataset",
     "promote",
+    "prune",
     "qat",
     "quantize",
     "report",
@@ -114,6 +116,7 @@ if TYPE_CHECKING:
     from edgekit.workflows.before_after import before_and_after
     from edgekit.workflows.check import check
     from edgekit.workflows.compare import compare
+    from edgekit.workflows.prune import prune
     from edgekit.workflows.report import report
 
 

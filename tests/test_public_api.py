@@ -39,6 +39,7 @@ _PUBLIC = [
     "open_artifact",
     "open_dataset",
     "promote",
+    "prune",
     "qat",
     "quantize",
     "report",
