@@ -38,6 +38,7 @@ _HOME = {
     "open_artifact": "edgekit.formats",
     "open_dataset": "edgekit.data",
     "promote": "edgekit.workflows.baseline",
+    "prune": "edgekit.verbs.prune",
     "qat": "edgekit.verbs.qat",
     "quantize": "edgekit.verbs.quantize",
     "report": "edgekit.workflows.report",
@@ -77,6 +78,7 @@ __all__ = [
     "open_artifact",
     "open_dataset",
     "promote",
+    "prune",
     "qat",
     "quantize",
     "report",
@@ -103,6 +105,7 @@ if TYPE_CHECKING:
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect
+    from edgekit.verbs.prune import prune
     from edgekit.verbs.qat import qat
     from edgekit.verbs.quantize import quantize
     from edgekit.verbs.rollback import rollback

@@ -38,6 +38,7 @@ _PUBLIC = [
     "open_artifact",
     "open_dataset",
     "promote",
+    "prune",
     "qat",
     "quantize",
     "report",

@@ -12,17 +12,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "ChannelOptions": "edgekit.train.channel_pruning",
+    "Channels": "edgekit.train.channels",
     "Graph": "edgekit.train.graph",
     "QATOptions": "edgekit.train.qat",
     "apply_qat": "edgekit.train.qat",
     "export_qat": "edgekit.train.export",
     "fold_batch_norm": "edgekit.train.batch_norm",
+    "prune_channels": "edgekit.train.channel_pruning",
 }
 
-__all__ = ["Graph", "QATOptions", "apply_qat", "export_qat", "fold_batch_norm"]
+__all__ = [
+    "ChannelOptions",
+    "Channels",
+    "Graph",
+    "QATOptions",
+    "apply_qat",
+    "export_qat",
+    "fold_batch_norm",
+    "prune_channels",
+]
 
 if TYPE_CHECKING:
     from edgekit.train.batch_norm import fold_batch_norm
+    from edgekit.train.channel_pruning import ChannelOptions, prune_channels
+    from edgekit.train.channels import Channels
     from edgekit.train.export import export_qat
     from edgekit.train.graph import Graph
     from edgekit.train.qat import QATOptions, apply_qat
