@@ -91,7 +91,7 @@ def prune_magnitude(
     Args:
         model: A Functional or Sequential Keras 3 model; it is changed in place while it is fitted.
         schedule: How many weights are zero at which step.
-        pattern: None for single weights, ``"2:4"`` or ``"1x16"`` for zeros in groups and blocks.
+        pattern: None for single weights, ``"2:4"`` or ``"block:1x16"`` for zeros in groups and blocks.
         layers: Final sparsity of layers by regular expression: ``{"^dense": 0.9}``. The last that matches counts.
         exclude: Regular expressions; layers whose names match stay dense.
 
@@ -214,49 +214,58 @@ def _slots(optimizer: Any, variable: Any) -> list[Any]:
 def prepare_magnitude(model: Any, context: Context) -> Prepared:
     """Magnitude pruning as a method of training.
 
-    Options of the job: ``sparsity``, ``schedule`` (``"polynomial"`` or ``"constant"``), ``pattern``, ``layers``,
-    ``exclude`` and ``sparse_encoding``. The polynomial schedule ends after two thirds of all steps.
+    Options of the job: ``sparsity``, ``schedule`` (``"polynomial"`` or ``"constant"``), ``begin_step``,
+    ``end_step``, ``frequency``, ``pattern``, ``layers``, ``exclude`` and ``sparse_encoding``.
     """
     options, job = context.job.options, context.job
     steps = -(-context.train.count // job.batch_size) * job.epochs
-    schedule = job_schedule(float(options["sparsity"]), options.get("schedule", "polynomial"), steps)
+    schedule = job_schedule(options, steps)
     pruning = prune_magnitude(
         model,
         schedule,
-        pattern=options.get("pattern"),
+        pattern=options["pattern"],
         layers=options.get("layers"),
-        exclude=options.get("exclude", ()),
+        exclude=options["exclude"],
     )
+    dense = {kernel.name for kernel in kernels_of(model)} - {row["layer"] for row in pruning.report()}
     findings = []
     if pruning.unfit:
         message = f"These layers cannot have the pattern {options['pattern']} and stay dense: {', '.join(pruning.unfit)}."
         findings.append(Finding("EK754", message, level=Level.WARNING))
-    dense = {kernel.name for kernel in kernels_of(model)} - {row["layer"] for row in pruning.report()}
 
-    def report(fitted: Any) -> dict[str, Any]:
-        rows = pruning.report()
-        weights = sum(np.asarray(variable).size for variable in fitted.weights)
-        gone = sum(row["zeros"] for row in rows)
-        if pruning.missed():
-            message = f"Training ended before the schedule: {gone / sum(row['weights'] for row in rows):.0%} are zero."
-            findings.append(Finding("EK755", message, "Train for more epochs, or without --early-stopping."))
-        return {"layers": rows, "dense_layers": sorted(dense), "sparsity": gone / weights, "weights": weights}
+    def finish(fitted: Any) -> Any:
+        if missed := pruning.missed():
+            message = f"Training ended before the schedule; there are less zeros than wanted in {', '.join(missed)}."
+            hint = "Train for more epochs, or lower --end-step."
+            findings.append(Finding("EK755", message, hint))
+        return fitted
 
     return Prepared(
         model,
         [pruning],
-        report=report,
+        finish=finish,
+        report=lambda fitted: _report(fitted, pruning.report(), dense),
         findings=findings,
         export="sparse" if options.get("sparse_encoding") else "none",
-        judged_from=math.ceil(schedule.end_step / steps * job.epochs),
+        judged_from=max(1, min(job.epochs, math.ceil(schedule.end_step / steps * job.epochs))),
     )
 
 
-def job_schedule(sparsity: float, kind: str, steps: int) -> PruningSchedule:
-    """The schedule of a training of so many steps."""
-    end = steps * 2 // 3
-    # At least twenty choices on the way, or what is left has no time to make up for what went.
-    frequency = max(1, min(100, end // 20))
-    if kind == "constant":
-        return PruningSchedule.constant(sparsity, frequency=frequency)
-    return PruningSchedule.polynomial(sparsity, end_step=end, frequency=frequency)
+def _report(model: Any, rows: list[dict[str, Any]], dense: set[str]) -> dict[str, Any]:
+    weights = sum(int(np.asarray(variable).size) for variable in model.weights)
+    share = sum(row["zeros"] for row in rows) / weights
+    return {"layers": rows, "dense_layers": sorted(dense), "weights": weights, "sparsity": share}
+
+
+def job_schedule(options: Mapping[str, Any], steps: int) -> PruningSchedule:
+    """The schedule of a training of so many steps: without ``end_step`` it ends after two thirds of them."""
+    sparsity, begin = float(options["sparsity"]), int(options["begin_step"])
+    frequency = int(options["frequency"])
+    if options["schedule"] == "constant":
+        return PruningSchedule.constant(sparsity, begin_step=begin, frequency=frequency)
+    end = int(options["end_step"] or begin + max(0, steps - begin) * 2 // 3)
+    if begin > end:
+        raise UsageError("EK751", f"Pruning cannot begin at step {begin} and end at step {end}.")
+    # At least twenty choices on the way: each takes so few that the rest can make up for them.
+    frequency = max(1, min(frequency, (end - begin) // 20))
+    return PruningSchedule.polynomial(sparsity, begin_step=begin, end_step=end, frequency=frequency)

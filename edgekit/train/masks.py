@@ -31,29 +31,30 @@ class Block:
     inputs: int
 
     def __str__(self) -> str:
-        return f"{self.outputs}x{self.inputs}"
+        return f"block:{self.outputs}x{self.inputs}"
 
 
 Pattern = NofM | Block
 
-_LARGEST = 4096
-
-
-def parse_pattern(text: str) -> Pattern:
-    """``"2:4"`` or ``"1x16"`` as a pattern.
+def parse_pattern(text: str) -> Pattern | None:
+    """``"2:4"`` or ``"block:1x16"`` as a pattern, ``"unstructured"`` as None.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: It is none of them.
     """
-    hint = "Give zeros:group such as 2:4, or outputs x inputs such as 1x16."
-    found = re.fullmatch(r"(\d{1,4})([:x])(\d{1,4})", text)
-    if found is None:
-        raise UsageError("EK750", f"{text!r} is no pattern of pruning.", hint)
-    first, second = int(found[1]), int(found[3])
-    fits = 0 < first < second if found[2] == ":" else 0 < first <= _LARGEST and 0 < second <= _LARGEST
-    if not fits:
-        raise UsageError("EK750", f"{text!r} is no pattern of pruning.", hint)
-    return NofM(first, second) if found[2] == ":" else Block(first, second)
+    if text == "unstructured":
+        return None
+    found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", text)
+    if found and 0 < int(found[1]) < int(found[2]):
+        return NofM(int(found[1]), int(found[2]))
+    found = re.fullmatch(r"block:(\d{1,4})x(\d{1,4})", text)
+    if found and int(found[1]) and int(found[2]):
+        return Block(int(found[1]), int(found[2]))
+    raise UsageError(
+        "EK750",
+        f"{text!r} is no pattern of pruning.",
+        "Give unstructured, zeros:group such as 2:4, or block:1x16 for outputs x inputs.",
+    )
 
 
 def fits(pattern: Pattern | None, shape: tuple[int, ...], axes: tuple[int, int] | None) -> bool:

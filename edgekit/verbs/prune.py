@@ -30,6 +30,8 @@ def prune(
     begin_step: int = 0,
     end_step: int | None = None,
     frequency: int = 100,
+    layers: Mapping[str, float] | None = None,
+    sparse_encoding: bool = False,
     overwrite: bool = False,
     resume: bool = False,
     progress: Report | None = None,
@@ -56,6 +58,8 @@ def prune(
             "begin_step": begin_step,
             "end_step": end_step,
             "frequency": frequency,
+            "layers": dict(layers or {}),
+            "sparse_encoding": sparse_encoding,
         }
     )
     options = {"structured": structured, "exclude": list(exclude), **chosen}
