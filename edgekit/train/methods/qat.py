@@ -4,8 +4,11 @@ from typing import Any
 
 import keras
 
+from edgekit.findings import Finding, Level
 from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights
+from edgekit.train.kernels import Kernel
 from edgekit.train.methods import Context, Prepared
+from edgekit.train.preserving import Kept, Preserve, StructureKept, structured
 from edgekit.train.qat import QATOptions, apply_qat
 
 
@@ -13,9 +16,38 @@ def prepare(model: Any, context: Context) -> Prepared:
     """Rounding in the model, ranges frozen for the last epochs."""
     options = dict(context.job.options)
     freeze = int(options.pop("freeze_epochs", 0))
+    preserve = options.pop("preserve", "auto")
     quantized = apply_qat(model, QATOptions(**{**options, "exclude": tuple(options.get("exclude", ()))}))
-    callbacks = [QuantizerFreeze(context.job.epochs - freeze)] if freeze else []
-    return Prepared(quantized, callbacks, report=_report, export="trained")
+    callbacks: list[Any] = [QuantizerFreeze(context.job.epochs - freeze)] if freeze else []
+    kept, findings = _kept(quantized, preserve)
+    if kept:
+        callbacks.insert(0, StructureKept(kept))
+    described = [entry.describe() for entry in kept]
+    return Prepared(
+        quantized,
+        callbacks,
+        report=lambda model: {**_report(model), "kept": described},
+        findings=findings,
+        export="trained",
+    )
+
+
+def _kept(model: Any, preserve: Preserve) -> tuple[tuple[Kept, ...], list[Finding]]:
+    """Kernels with zeros or clusters to keep; clusters get one scale, which makes one integer of each value."""
+    wrappers = {layer.name: layer for layer in model.layers if isinstance(layer, FakeQuantWeights)}
+    kernels = (Kernel(name, wrapper.layer, wrapper.layer.kernel, None) for name, wrapper in wrappers.items())
+    kept = structured(kernels, preserve)
+    for entry in kept:
+        if entry.clusters:
+            wrappers[entry.kernel.name].per_channel = False
+    if not kept:
+        return kept, []
+    clusters = [entry.kernel.name for entry in kept if entry.clusters]
+    pruned = [entry.kernel.name for entry in kept if not entry.clusters]
+    parts = [f"zeros stay zero in {', '.join(pruned)}"] if pruned else []
+    parts += [f"equal weights stay equal, with one scale for all, in {', '.join(clusters)}"] if clusters else []
+    message = f"The structure is kept: {'; '.join(parts)}."
+    return kept, [Finding("EK758", message, "--preserve none lets all weights move.", Level.NOTE)]
 
 
 def _report(model: Any) -> dict[str, Any]:
