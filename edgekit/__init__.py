@@ -39,7 +39,7 @@ _HOME = {
     "open_artifact": "edgekit.formats",
     "open_dataset": "edgekit.data",
     "promote": "edgekit.workflows.baseline",
-    "prune": "edgekit.verbs.prune",
+    "prune": "edgekit.workflows.prune",
     "qat": "edgekit.verbs.qat",
     "quantize": "edgekit.verbs.quantize",
     "report": "edgekit.workflows.report",
@@ -108,7 +108,6 @@ if TYPE_CHECKING:
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect
-    from edgekit.verbs.prune import prune
     from edgekit.verbs.qat import qat
     from edgekit.verbs.quantize import quantize
     from edgekit.verbs.rollback import rollback
@@ -118,6 +117,7 @@ if TYPE_CHECKING:
     from edgekit.workflows.before_after import before_and_after
     from edgekit.workflows.check import check
     from edgekit.workflows.compare import compare
+    from edgekit.workflows.prune import prune
     from edgekit.workflows.report import report
 
 

@@ -1,5 +1,6 @@
 """``edgekit prune``: whole channels removed, or zeros among the weights."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ _STRUCTURED = [
                  help="Keep multiples of so many channels, as kernels like them."),
     click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True,
                  help="Remove channels in so many parts, with training after each."),
+    click.option("--benchmark/--no-benchmark", default=True, show_default=True,
+                 help="Measure the latency before and after."),
     click.option("--exclude", multiple=True, metavar="REGEX", help="Layers that stay as they are. May be repeated."),
 ]  # fmt: skip
 _SPARSE = [
@@ -91,4 +94,36 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
 
     with epoch_progress(f"training {model.name}", options["epochs"]) as report:
         trained = edgekit.prune(model, output, progress=report, **options)
-    return outcome(trained, [])
+    return outcome(trained, list(_lines(trained.report)))
+
+
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """What became of the model, in sentences."""
+    if "layers" in report:
+        changed = [layer for layer in report["layers"] if layer["after"] < layer["before"]]
+        listed = ", ".join(f"{layer['name']} {layer['before']} to {layer['after']}" for layer in changed)
+        yield f"Channels: {listed}."
+        for name in ("parameters", "macs"):
+            before, after = report[name]["before"], report[name]["after"]
+            label = "MACs" if name == "macs" else name
+            yield f"{before:,} {label} before, {after:,} after ({after / max(before, 1):.0%})."
+    if "kernels" in report:
+        gone = sum(kernel["zeros"] for kernel in report["kernels"])
+        yield f"{gone:,} of {report['weights']:,} weights are zero ({report['sparsity']:.0%})."
+        listed = ", ".join(f"{kernel['layer']} {kernel['sparsity']:.1%}" for kernel in report["kernels"])
+        yield f"Sparsity by layer: {listed}."
+        if report["dense_layers"]:
+            yield f"These stay dense: {', '.join(report['dense_layers'])}."
+    for precision, pair in report["files"].items():
+        before, after = pair["before"], pair["after"]
+        yield (
+            f"{precision} .tflite: {before['size_bytes']:,} B before, {after['size_bytes']:,} B after; "
+            f"gzip {before['gzip_bytes']:,} B before, {after['gzip_bytes']:,} B after."
+        )
+    for precision, found in (report["latency"] or {}).items():
+        interval = found["ratio_ci95"]
+        within = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+        yield (
+            f"{precision} latency: {found['before_ms']:.3g} ms before, {found['after_ms']:.3g} ms after, "
+            f"ratio {found['ratio']:.2f}{within}."
+        )

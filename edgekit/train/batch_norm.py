@@ -4,7 +4,7 @@ y = gamma * (w * x + b - mean) / sqrt(variance + epsilon) + beta is again a conv
 per output channel (arXiv:1712.05877, section 3.2).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -47,6 +47,25 @@ def fold_batch_norm(model: Any) -> Any:
         return result
 
     return graph.build(make)
+
+
+def refresh_statistics(model: Any, batches: Iterable[Any]) -> None:
+    """Take means and variances anew from some batches of inputs, each counting the same.
+
+    What stands in a model describes the channels that it had when it was trained.
+    """
+    norms = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    usual = [layer.momentum for layer in norms]
+    for number, x in enumerate(batches if norms else ()):
+        for layer in norms:
+            layer.momentum = number / (number + 1)
+        model(x, training=True)
+    for layer, momentum in zip(norms, usual, strict=True):
+        layer.momentum = momentum
 
 
 def _norm_after(graph: Graph, call: Call) -> Call | None:

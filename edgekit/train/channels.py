@@ -79,8 +79,8 @@ class Channels:
             self._tensors[number] = self._new(self._shape(number), "an input of the model")
         for call in graph.calls:
             self._follow(call)
-        for number in graph.outputs:
-            self._pin(self._tensors[number], "an output of the model")
+        # The first reason is the one that is told.
+        self._pins[:0] = [(self._tensors[number], "an output of the model") for number in graph.outputs]
 
     @cached_property
     def _numbers(self) -> Ids:

@@ -254,7 +254,7 @@ def prepare_magnitude(model: Any, context: Context) -> Prepared:
 def _report(model: Any, rows: list[dict[str, Any]], dense: set[str]) -> dict[str, Any]:
     weights = sum(int(np.asarray(variable).size) for variable in model.weights)
     share = sum(row["zeros"] for row in rows) / weights
-    return {"layers": rows, "dense_layers": sorted(dense), "weights": weights, "sparsity": share}
+    return {"kernels": rows, "dense_layers": sorted(dense), "weights": weights, "sparsity": share}
 
 
 def job_schedule(options: Mapping[str, Any], steps: int) -> PruningSchedule:

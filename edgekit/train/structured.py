@@ -1,7 +1,7 @@
 """Structured pruning as a method of training: channels are removed first, then what is left is trained."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from edgekit.errors import UsageError
 from edgekit.findings import Finding, Level
+from edgekit.train.batch_norm import refresh_statistics
 from edgekit.train.channel_pruning import ChannelOptions, Ranking, unreachable, without
 from edgekit.train.channel_scores import Samples, channel_scores
 from edgekit.train.channels import Channels, Flags
@@ -20,8 +21,9 @@ from edgekit.train.graph import Graph
 from edgekit.train.methods import Context, Prepared
 from edgekit.train.objective import choose
 
-_TAYLOR_BATCHES = 32
+_SAMPLES = 1024
 _TAYLOR_BATCH = 32
+_STATISTICS_BATCH = 128
 _ATTEMPTS = 8
 _LABELS = 512
 
@@ -63,6 +65,8 @@ def prepare_structured(model: Any, context: Context) -> Prepared:
         listed = "; ".join(f"{name} because of {reason}" for name, reason in unknown.items())
         findings.append(Finding("EK747", f"All channels stay in {listed}.", level=Level.NOTE))
     pruned = without(channels, reached.keep)
+    feed = _some(pruned, context)
+    refresh_statistics(pruned, (x for x, _y in feed.epoch(_STATISTICS_BATCH, context.job.seed)))
     return Prepared(pruned, report=lambda _model: report, findings=findings)
 
 
@@ -98,17 +102,17 @@ def _ranked(model: Any, context: Context) -> tuple[Channels, Ranking]:
 
 
 def _samples(model: Any, context: Context) -> Samples:
+    feed = _some(model, context)
+    batches = ((x, tf.convert_to_tensor(y)) for x, y in feed.epoch(_TAYLOR_BATCH, context.job.seed))
+    return Samples(batches, choose(model, None, context.job, feed.labels(_LABELS)).loss)
+
+
+def _some(model: Any, context: Context) -> Feed:
     """Some of the training samples, from all over the data."""
-    job = context.job
-    wanted = min(_TAYLOR_BATCHES * _TAYLOR_BATCH, context.train.count)
+    wanted = min(_SAMPLES, context.train.count)
     rows = np.unique(np.linspace(0, context.train.count - 1, wanted).astype(np.intp))
-    feed = Feed(context.train.subset([int(row) for row in rows]), tuple(spec.name for spec in model.inputs))
-
-    def batches() -> Iterator[tuple[Any, Any]]:
-        for x, y in feed.epoch(_TAYLOR_BATCH, job.seed):
-            yield x, tf.convert_to_tensor(y)
-
-    return Samples(batches(), choose(model, None, job, feed.labels(_LABELS)).loss)
+    names = tuple(spec.name for spec in model.inputs)
+    return Feed(context.train.subset([int(row) for row in rows]), names)
 
 
 def _by_macs(channels: Channels, ranking: Ranking, context: Context) -> _Reached:
