@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class TooLongError(Exception):
 def export_tflite(loaded: Loaded, options: dict[str, Any], output: Path) -> None:
     """Convert with TensorFlow's converter; ``options`` are those of ``TFLiteExport``, arrays by path."""
     layers = recurrent_layers(loaded, options)
-    with tempfile.TemporaryDirectory(dir=output.parent) as folder, _unrolled(layers):
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder, _unrolled(layers), _as_trained(loaded):
         _write_signature(loaded.concrete(options["batch"]), loaded, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         _configure(converter, options)
@@ -87,6 +87,13 @@ def _unrolled(layers: list[Any]) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.unroll = False
+
+
+def _as_trained(loaded: Loaded) -> AbstractContextManager[None]:
+    """A model of edgekit's own training with fake quantization, which the converter reads scales from."""
+    from edgekit.train.settle import as_trained
+
+    return as_trained(loaded.model) if loaded.loader == "keras" else nullcontext()
 
 
 def _write_signature(concrete: Any, loaded: Loaded, folder: str) -> None:

@@ -14,7 +14,8 @@ from edgekit.train.kernels import Kernel, zeros
 
 Preserve = Literal["auto", "sparsity", "clusters", "none"]
 
-# A kernel has clusters when its values are at most this many, each of four weights or more on average.
+# A kernel has clusters when its values are at most this many, each of four weights or more on average; zeros say
+# nothing, for a pruned kernel has many.
 _MOST_CLUSTERS = 256
 _MEMBERS = 4
 
@@ -44,8 +45,9 @@ def structured(kernels: Iterable[Kernel], preserve: Preserve) -> tuple[Kept, ...
     found = []
     for kernel in kernels:
         values = kernel.values
-        distinct = len(np.unique(values))
-        clusters = distinct <= _MOST_CLUSTERS and distinct * _MEMBERS <= values.size
+        others = values[values != 0]
+        distinct = len(np.unique(others))
+        clusters = 0 < distinct <= _MOST_CLUSTERS and distinct * _MEMBERS <= others.size
         pruned = zeros(values) >= PRUNED * values.size
         if clusters and preserve in ("auto", "clusters"):
             found.append(Kept(kernel, clusters=True))

@@ -91,8 +91,7 @@ class _Quantizing:
         if kind in (*_PASSING, *_AVERAGING):
             rounding = self._rounded_by.get(id(args[0])) if args else None
             if rounding is not None and kind in _AVERAGING:
-                # An average says nothing about the range of what it averages.
-                result = rounding(result, training=False)
+                result = rounding(result, averaged=True)
             if rounding is not None:
                 self._rounded_by[id(result)] = rounding
             return result
@@ -121,9 +120,12 @@ class _Quantizing:
         wrapper = self._wrapped.get(id(operation))
         if wrapper is None:
             name = self._names[id(operation)]
-            layer = copy_layer(operation, name, **({} if fused else {"activation": "linear"}))
+            layer = copy_layer(operation, name, activation="linear")
             channels = options.per_channel and type(operation).__name__ in _PER_CHANNEL
-            wrapper = FakeQuantWeights(layer, options.weight_bits, per_channel=channels)
+            activation = operation.activation if fused else None
+            wrapper = FakeQuantWeights(
+                layer, options.weight_bits, per_channel=channels, activation=activation
+            )
             self._wrapped[id(operation)] = wrapper
             result = wrapper(*args, **kwargs)
             layer.set_weights(operation.get_weights())

@@ -10,6 +10,7 @@ from edgekit.train.kernels import Kernel
 from edgekit.train.methods import Context, Prepared
 from edgekit.train.preserving import Kept, Preserve, StructureKept, structured
 from edgekit.train.qat import QATOptions, apply_qat
+from edgekit.train.settle import settle
 
 
 def prepare(model: Any, context: Context) -> Prepared:
@@ -26,6 +27,7 @@ def prepare(model: Any, context: Context) -> Prepared:
     return Prepared(
         quantized,
         callbacks,
+        finish=_settled,
         report=lambda model: {**_report(model), "kept": described},
         findings=findings,
         export="trained",
@@ -48,6 +50,11 @@ def _kept(model: Any, preserve: Preserve) -> tuple[tuple[Kept, ...], list[Findin
     parts += [f"equal weights stay equal, with one scale for all, in {', '.join(clusters)}"] if clusters else []
     message = f"The structure is kept: {'; '.join(parts)}."
     return kept, [Finding("EK758", message, "--preserve none lets all weights move.", Level.NOTE)]
+
+
+def _settled(model: Any) -> Any:
+    settle(model)
+    return model
 
 
 def _report(model: Any) -> dict[str, Any]:
