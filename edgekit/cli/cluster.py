@@ -34,7 +34,9 @@ Examples:
     show_default=True,
     help="How the first values are found.",
 )
-@click.option("--exclude", multiple=True, metavar="REGEX", help="Layers that stay as they are. May be repeated.")
+@click.option(
+    "--exclude", multiple=True, metavar="REGEX", help="Layers that stay as they are. May be repeated."
+)
 def command(model: Path, output: Path, **options: Any) -> Outcome:
     """Train a Keras model whose kernels have few distinct values.
 

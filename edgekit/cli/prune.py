@@ -19,7 +19,6 @@ Examples:
 """
 
 
-
 def _layers(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
     """``REGEX=SPARSITY`` as a mapping."""
     rules = {}

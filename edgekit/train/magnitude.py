@@ -181,7 +181,8 @@ class MagnitudePruning(keras.callbacks.Callback):  # type: ignore[misc] # Keras 
         return tuple(
             entry.kernel.name
             for entry in self._pruned
-            if step < entry.schedule.end_step and entry.schedule.sparsity_at(step) < entry.schedule.final_sparsity
+            if step < entry.schedule.end_step
+            and entry.schedule.sparsity_at(step) < entry.schedule.final_sparsity
         )
 
     def _step(self) -> int:
@@ -230,7 +231,8 @@ def prepare_magnitude(model: Any, context: Context) -> Prepared:
     dense = {kernel.name for kernel in kernels_of(model)} - {row["layer"] for row in pruning.report()}
     findings = []
     if pruning.unfit:
-        message = f"These layers cannot have the pattern {options['pattern']} and stay dense: {', '.join(pruning.unfit)}."
+        unfit = ", ".join(pruning.unfit)
+        message = f"These layers cannot have the pattern {options['pattern']} and stay dense: {unfit}."
         findings.append(Finding("EK754", message, level=Level.WARNING))
 
     def finish(fitted: Any) -> Any:

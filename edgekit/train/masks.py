@@ -36,6 +36,7 @@ class Block:
 
 Pattern = NofM | Block
 
+
 def parse_pattern(text: str) -> Pattern | None:
     """``"2:4"`` or ``"block:1x16"`` as a pattern, ``"unstructured"`` as None.
 

@@ -54,7 +54,6 @@ def cluster(
     stored = None
     if trained.tflite is not None:
         stored = [
-            {"tensor": name, **counts(values)}
-            for name, values in stored_kernels(trained.tflite.path).items()
+            {"tensor": name, **counts(values)} for name, values in stored_kernels(trained.tflite.path).items()
         ]
     return replace(trained, report={**trained.report, "stored": stored})

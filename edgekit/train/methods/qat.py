@@ -47,7 +47,9 @@ def _kept(model: Any, preserve: Preserve) -> tuple[tuple[Kept, ...], list[Findin
     clusters = [entry.kernel.name for entry in kept if entry.clusters]
     pruned = [entry.kernel.name for entry in kept if not entry.clusters]
     parts = [f"zeros stay zero in {', '.join(pruned)}"] if pruned else []
-    parts += [f"equal weights stay equal, with one scale for all, in {', '.join(clusters)}"] if clusters else []
+    parts += (
+        [f"equal weights stay equal, with one scale for all, in {', '.join(clusters)}"] if clusters else []
+    )
     message = f"The structure is kept: {'; '.join(parts)}."
     return kept, [Finding("EK758", message, "--preserve none lets all weights move.", Level.NOTE)]
 
