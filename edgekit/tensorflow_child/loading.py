@@ -59,7 +59,6 @@ def _load_keras(path: Path) -> Loaded:
     import keras
 
     # Files of edgekit's own training hold layers of its own.
-    import edgekit.train.clustering
     import edgekit.train.fake_quant  # noqa: F401
 
     try:

@@ -157,7 +157,7 @@ class ClusteredWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         """The kernel of few values, each of them in use where there are weights enough."""
         kernel = np.asarray(_kernel(self.layer))
         used = np.asarray(self.mask) > 0 if self.keep_zeros else np.ones(kernel.shape, np.bool_)
-        centroids = without_empty(kernel[used], np.array(self.centroids))
+        centroids = without_empty(kernel[used], np.asarray(self.centroids))
         result = np.zeros_like(kernel)
         result[used] = centroids[nearest(kernel[used], centroids)]
         return result
