@@ -21,6 +21,7 @@ _HOME = {
     "before_and_after": "edgekit.workflows.before_after",
     "benchmark": "edgekit.verbs.benchmark",
     "check": "edgekit.workflows.check",
+    "cluster": "edgekit.verbs.cluster",
     "compare": "edgekit.workflows.compare",
     "create_baseline": "edgekit.workflows.baseline",
     "debug": "edgekit.verbs.debug",
@@ -62,6 +63,7 @@ __all__ = [
     "before_and_after",
     "benchmark",
     "check",
+    "cluster",
     "compare",
     "create_baseline",
     "debug",
@@ -99,6 +101,7 @@ if TYPE_CHECKING:
     from edgekit.formats import open_artifact
     from edgekit.recipe import Recipe
     from edgekit.verbs.benchmark import benchmark
+    from edgekit.verbs.cluster import cluster
     from edgekit.verbs.debug import debug
     from edgekit.verbs.deploy import deploy
     from edgekit.verbs.device import device_add, device_clean, device_list, device_probe, device_remove

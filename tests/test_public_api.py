@@ -21,6 +21,7 @@ _PUBLIC = [
     "before_and_after",
     "benchmark",
     "check",
+    "cluster",
     "compare",
     "create_baseline",
     "debug",

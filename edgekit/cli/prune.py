@@ -18,6 +18,21 @@ Examples:
   edgekit prune model.keras -o sparse.keras --train train.npz --sparsity 0.8 --tflite sparse.tflite
 """
 
+
+def _layers(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
+    """``REGEX=SPARSITY`` as a mapping."""
+    rules = {}
+    for text in given:
+        pattern, _equals, number = text.rpartition("=")
+        try:
+            rules[pattern] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not REGEX=SPARSITY, such as '^dense=0.9'.") from None
+        if not pattern or not 0 <= rules[pattern] < 1:
+            raise click.BadParameter(f"{text!r} is not REGEX=SPARSITY with a sparsity from 0 to less than 1.")
+    return rules
+
+
 _STRUCTURED = [
     click.option("--structured", is_flag=True, help="Remove whole channels, which makes every runtime faster."),
     click.option("--target-macs", metavar="SHARE|NUMBER", help="Multiply-accumulates to reach: 50%, or 6000000."),
@@ -52,6 +67,9 @@ _SPARSE = [
     click.option("--end-step", type=click.IntRange(min=1), help="Step of the full sparsity.  [default: two thirds]"),
     click.option("--frequency", type=click.IntRange(min=1), default=100, show_default=True,
                  help="Steps between two prunings."),
+    click.option("--layer", "layers", multiple=True, metavar="REGEX=SPARSITY", callback=_layers,
+                 help="Another sparsity for some layers; the last that matches counts. May be repeated."),
+    click.option("--sparse-encoding", is_flag=True, help="Store only the weights that are not zero in --tflite."),
 ]  # fmt: skip
 
 
@@ -88,6 +106,13 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
             before, after = report[name]["before"], report[name]["after"]
             label = "MACs" if name == "macs" else name
             yield f"{before:,} {label} before, {after:,} after ({after / max(before, 1):.0%})."
+    if "kernels" in report:
+        gone = sum(kernel["zeros"] for kernel in report["kernels"])
+        yield f"{gone:,} of {report['weights']:,} weights are zero ({report['sparsity']:.0%})."
+        listed = ", ".join(f"{kernel['layer']} {kernel['sparsity']:.1%}" for kernel in report["kernels"])
+        yield f"Sparsity by layer: {listed}."
+        if report["dense_layers"]:
+            yield f"These stay dense: {', '.join(report['dense_layers'])}."
     for precision, pair in report["files"].items():
         before, after = pair["before"], pair["after"]
         yield (

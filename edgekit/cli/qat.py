@@ -48,6 +48,13 @@ Examples:
     show_default=True,
     help="Last epochs whose ranges stand still.",
 )
+@click.option(
+    "--preserve",
+    type=click.Choice(["auto", "sparsity", "clusters", "none"]),
+    default="auto",
+    show_default=True,
+    help="Zeros or shared weights that stay.",
+)
 def command(model: Path, output: Path, **options: Any) -> Outcome:
     """Train a Keras model with the rounding of the device in it.
 

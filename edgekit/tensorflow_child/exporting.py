@@ -112,6 +112,9 @@ def _configure(converter: Any, options: dict[str, Any]) -> None:
     optimize = options["optimize"]
     if optimize == "none":
         return
+    if optimize == "sparse":
+        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+        return
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter._experimental_disable_per_channel = not options["per_channel"]
     if optimize == "float16":

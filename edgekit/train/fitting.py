@@ -52,7 +52,7 @@ def fit(
     arguments = {"optimizer": objective.optimizer, "loss": objective.loss, "metrics": objective.metrics}
     model.compile(**{**arguments, **prepared.compile_with})
     model.optimizer.build(model.trainable_variables)
-    loop = _Loop(model, objective, job, checkpoint, report)
+    loop = _Loop(prepared, objective, job, checkpoint, report)
     started = loop.resume()
     train, validation = feeds
     callbacks = [*prepared.callbacks, loop, keras.callbacks.TerminateOnNaN(), *_logs(job, started)]
@@ -84,10 +84,11 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
     """Keeps the books between the epochs: what was reached, what is the best, and whether to go on."""
 
     def __init__(
-        self, model: Any, objective: Objective, job: Job, checkpoint: Checkpoint, report: Report
+        self, prepared: Prepared, objective: Objective, job: Job, checkpoint: Checkpoint, report: Report
     ) -> None:
         super().__init__()
-        self._fitted, self._objective, self._job = model, objective, job
+        self._fitted, self._judged_from = prepared.model, prepared.judged_from
+        self._objective, self._job = objective, job
         self._checkpoint, self._report = checkpoint, report
         self._epochs: list[Epoch] = []
         self._good: list[Array] | None = None
@@ -149,7 +150,7 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
         return self._epochs, self._findings
 
     def _remember_best(self) -> None:
-        if not self._job.early_stopping:
+        if not self._job.early_stopping or len(self._epochs) < self._judged_from:
             return
         value = self._epochs[-1].numbers[self._objective.watched]
         value = value if self._objective.mode == "max" else -value

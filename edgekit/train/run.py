@@ -12,9 +12,10 @@ import keras
 from edgekit import files
 from edgekit.artifact import TensorSpec
 from edgekit.data import open_dataset
+from edgekit.findings import Finding
 from edgekit.train import objective
 from edgekit.train.checkpoint import Checkpoint
-from edgekit.train.export import export_float, export_qat
+from edgekit.train.export import export_float, export_qat, export_sparse
 from edgekit.train.feeding import Feed
 from edgekit.train.fitting import fit
 from edgekit.train.job import Job
@@ -69,8 +70,7 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
         finally:
             named.unlink(missing_ok=True)
     if job.tflite:
-        export = export_qat if prepared.export == "trained" else export_float
-        export(model, job.tflite)
+        findings += _export(model, prepared.export, job.tflite)
     return {
         "epochs": [asdict(epoch) for epoch in epochs],
         "report": prepared.report(model),
@@ -78,3 +78,11 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
         "watched": goal.watched,
         "seconds": time.monotonic() - began,
     }
+
+
+def _export(model: Any, how: str, output: str) -> list[Finding]:
+    """Write the ``.tflite`` file as the method wants it."""
+    if how == "sparse":
+        return export_sparse(model, output)
+    (export_qat if how == "trained" else export_float)(model, output)
+    return []

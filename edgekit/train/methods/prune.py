@@ -15,16 +15,18 @@ def prepare(model: Any, context: Context) -> Prepared:
 
         return prepare_candidates(model, context)
     samples = calibration(context.train)
-    findings = export_both(model, context.job, "before", samples)
+    found = export_both(model, context.job, "before", samples)
     prepared = _prepared(model, context)
+    # The method's own list, to which it may add until the end.
+    findings = prepared.findings
+    findings.extend(found)
 
     def finish(fitted: Any) -> Any:
         finished = prepared.finish(fitted)
         findings.extend(export_both(finished, context.job, "after", samples))
         return finished
 
-    findings.extend(prepared.findings)
-    return replace(prepared, finish=finish, findings=findings)
+    return replace(prepared, finish=finish)
 
 
 def _prepared(model: Any, context: Context) -> Prepared:
