@@ -12,20 +12,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "DistillationOptions": "edgekit.train.distillation",
     "Graph": "edgekit.train.graph",
     "QATOptions": "edgekit.train.qat",
+    "TeacherOutput": "edgekit.train.distillation",
+    "apply_distillation": "edgekit.train.distillation",
     "apply_qat": "edgekit.train.qat",
     "export_qat": "edgekit.train.export",
     "fold_batch_norm": "edgekit.train.batch_norm",
+    "thin": "edgekit.train.width",
+    "with_layer_rates": "edgekit.train.layer_rates",
 }
 
-__all__ = ["Graph", "QATOptions", "apply_qat", "export_qat", "fold_batch_norm"]
+__all__ = [
+    "DistillationOptions",
+    "Graph",
+    "QATOptions",
+    "TeacherOutput",
+    "apply_distillation",
+    "apply_qat",
+    "export_qat",
+    "fold_batch_norm",
+    "thin",
+    "with_layer_rates",
+]
 
 if TYPE_CHECKING:
     from edgekit.train.batch_norm import fold_batch_norm
+    from edgekit.train.distillation import DistillationOptions, TeacherOutput, apply_distillation
     from edgekit.train.export import export_qat
     from edgekit.train.graph import Graph
+    from edgekit.train.layer_rates import with_layer_rates
     from edgekit.train.qat import QATOptions, apply_qat
+    from edgekit.train.width import thin
 
 
 def __getattr__(name: str) -> Any:

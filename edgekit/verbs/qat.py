@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit.teacher_pass import Teacher
 from edgekit.training import Report, Trained, job_for, train
 
 
@@ -19,6 +20,7 @@ def qat(
     ranges: Literal["moving", "learned"] = "moving",
     exclude: Sequence[str] = (),
     freeze_epochs: int = 1,
+    teacher: str | Path | Teacher | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Report | None = None,
@@ -37,6 +39,7 @@ def qat(
         ranges: Activations' ranges follow what is seen (``"moving"``), or are trained (``"learned"``).
         exclude: Regular expressions; layers whose names match stay float.
         freeze_epochs: So many epochs at the end train with ranges that stand still.
+        teacher: A model whose answers are learnt beside the labels, or a ``Teacher``.
         overwrite: Replace outputs that exist.
         resume: Go on after the last epoch of an interrupted run.
         progress: Told about epochs and steps.
@@ -57,4 +60,5 @@ def qat(
         "freeze_epochs": min(freeze_epochs, epochs - 1),
     }
     job = job_for("qat", model, output, train_data=train_data, epochs=epochs, options=options, **training)
-    return train(job, overwrite=overwrite, resume=resume, progress=progress)
+    master = teacher if teacher is None or isinstance(teacher, Teacher) else Teacher(teacher)
+    return train(job, teacher=master, overwrite=overwrite, resume=resume, progress=progress)
