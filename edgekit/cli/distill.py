@@ -34,6 +34,8 @@ def command(model: Path | None, output: Path, **options: Any) -> Outcome:
     import edgekit
 
     teacher = chosen_teacher(options)
+    if teacher is None:
+        raise RuntimeError("click lets nobody through without --teacher")
     with epoch_progress(f"training {output.name}", options["epochs"]) as report:
         trained = edgekit.distill(model, output, teacher=teacher, progress=report, **options)
     parameters = trained.report["parameters"]

@@ -46,8 +46,8 @@ class DistillationOptions:
 class TeacherOutput:
     """One output of the teacher: the name of its rows, its size, and how they become logits.
 
-    ``ends`` is ``"softmax"``, ``"sigmoid"``, ``"logits"``, ``"decisions"`` or ``"values"``; ``floor`` is the smallest probability
-    that the rows can tell from 0.
+    ``ends`` is ``"softmax"``, ``"sigmoid"``, ``"logits"``, ``"decisions"`` or ``"values"``; ``floor`` is the
+    smallest probability that the rows can tell from 0.
     """
 
     rows: str
