@@ -115,12 +115,13 @@ class Distilling(keras.Model):  # type: ignore[misc] # Keras has no types
         taught = isinstance(y, dict)
         own, features = self._parted(y_pred)
         label = y["label"] if taught else y
-        by_labels = super().compute_loss(x, label, self._plain(own), sample_weight, training)
-        if not taught:
-            return by_labels
         options = self._distillation
-        penalties = tf.add_n(self.losses) if self.losses else 0.0
-        loss = (1 - options.alpha) * (by_labels - penalties) + penalties
+        if not taught:
+            return super().compute_loss(x, label, self._plain(own), sample_weight, training)
+        loss = penalties = tf.add_n(self.losses) if self.losses else 0.0
+        if options.alpha < 1:
+            by_labels = super().compute_loss(x, label, self._plain(own), sample_weight, training)
+            loss += (1 - options.alpha) * (by_labels - penalties)
         if options.alpha:
             loss += options.alpha * tf.add_n(self._output_losses(y, own))
         for index, feature in enumerate(features):

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,6 +18,7 @@ from edgekit.errors import ModelError, OutputError
 from edgekit.tensor import Array
 
 MOST_BYTES = 8 << 30
+_ABANDONED_S = 24 * 3600
 
 Rows = Iterator[Mapping[str, Array]]
 
@@ -71,7 +73,8 @@ def rows(
         try:
             _write(partial, count, compute(), most_bytes)
             shutil.rmtree(place, ignore_errors=True)
-            partial.rename(place)
+            with suppress(FileExistsError):  # another training of the same teacher was faster
+                partial.rename(place)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
@@ -152,10 +155,12 @@ def _check_finite(values: Array, name: str, first: int) -> None:
 
 
 def _trim(kept: Path, most_bytes: int) -> None:
-    """Remove what was not used for longest until everything fits."""
-    others = [
-        path for path in kept.parent.iterdir() if path.is_dir() and path != kept and path.name[0] != "."
-    ]
+    """Remove what was not used for longest until all fits, and what killed processes left behind."""
+    folders = [path for path in kept.parent.iterdir() if path.is_dir() and path != kept]
+    for path in folders:
+        if path.name.startswith(".") and time.time() - path.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(path, ignore_errors=True)
+    others = [path for path in folders if not path.name.startswith(".")]
     total = files.size_bytes(kept) + sum(map(files.size_bytes, others))
     for path in sorted(others, key=lambda folder: folder.stat().st_mtime):
         if total <= most_bytes:

@@ -28,6 +28,7 @@ from edgekit.train.methods import Context, Prepared
 
 _BATCH = 256
 _SOME = 2048
+_SUSPICIOUS = 0.5
 
 
 def with_teacher(prepared: Prepared, plain: Any, loss: Any, context: Context) -> Prepared:
@@ -62,6 +63,11 @@ def with_teacher(prepared: Prepared, plain: Any, loss: Any, context: Context) ->
     arrays = teacher_cache.read(Path(teacher["rows"]), context.train.count)
     ends = _ends(plain, loss)
     outputs, findings = _outputs(plain, arrays, ends, teacher)
+    right = _right(context, arrays[outputs[0].rows], outputs[0])
+    if right is not None and right < _SUSPICIOUS:
+        hint = "Look at the order of its classes, and at --teacher-preprocess."
+        message = f"The teacher is right on {right:.0%} of the training samples only."
+        findings.append(Finding("EK769", message, hint))
     student = prepared.model
     if options.features:
         student = _flat(student)
@@ -76,9 +82,21 @@ def with_teacher(prepared: Prepared, plain: Any, loss: Any, context: Context) ->
         model=model,
         targets={**prepared.targets, **arrays},
         finish=lambda fitted: _student(fitted, prepared.finish(student)),
-        report=lambda made: {**prepared.report(made), "teacher": _told(teacher)},
+        report=lambda made: {**prepared.report(made), "teacher": {**_told(teacher), "accuracy": right}},
         findings=[*prepared.findings, *findings],
     )
+
+
+def _right(context: Context, rows: Array, output: TeacherOutput) -> float | None:
+    """How often the teacher's first choice is the label, in 0..1; None where labels are no class numbers."""
+    if output.ends not in ("softmax", "logits") or rows.ndim != 2:
+        return None
+    batches = context.train.spread(min(_SOME, context.train.count)).batches(_BATCH)
+    labels = np.concatenate([np.asarray(batch.labels) for batch in batches])
+    if labels.size != len(labels) or labels.dtype.kind not in "iu":
+        return None
+    chosen = [index * len(rows) // len(labels) for index in range(len(labels))]
+    return float(np.mean(rows[chosen].argmax(1) == labels.ravel()))
 
 
 def _told(teacher: Mapping[str, Any]) -> dict[str, Any]:

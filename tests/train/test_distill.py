@@ -1,7 +1,11 @@
 """`edgekit distill` on small models: teachers of several formats, the cache, and what is refused."""
 
 import json
+import subprocess
+import sys
+import zipfile
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -121,6 +125,30 @@ def test_qat_listens_to_a_teacher(models, tmp_path):
     assert trained.report["quantized_layers"]
     assert trained.report["teacher"]["model"] == str(models.onnx_cnn)
     assert edgekit.evaluate(tmp_path / "int4.tflite", models.test_data, workers=1).value > 0.9
+
+
+@pytest.mark.slow
+def test_a_teacher_of_other_classes_is_noticed_and_the_command_says_so(models, tmp_path):
+    with np.load(models.train_data) as arrays:
+        np.savez(tmp_path / "shifted.npz", x=arrays["x"][:300], y=(arrays["y"][:300] + 1) % 10)
+    layer = _a_layer(models.keras_cnn)
+    command = ["distill", str(models.keras_cnn), "-o", str(tmp_path / "out.keras"), "--epochs", "1", "--json"]
+    command += ["--teacher", str(models.keras_cnn), "--train", str(tmp_path / "shifted.npz")]
+    command += ["--feature", f"{layer}={layer}", "--feature-loss", "relation", "--scale-learning-rate"]
+    done = subprocess.run(
+        [sys.executable, "-m", "edgekit", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert "EK769" in [finding["code"] for finding in document["findings"]]
+    assert document["result"]["report"]["teacher"]["accuracy"] < 0.1
+    jsonschema.Draft202012Validator(edgekit.schema("distill")).validate(document)
+
+
+def _a_layer(path):
+    with zipfile.ZipFile(path) as archive:
+        layers = json.loads(archive.read("config.json"))["config"]["layers"]
+    return next(layer["config"]["name"] for layer in layers if layer["class_name"] == "Conv2D")
 
 
 @pytest.mark.slow

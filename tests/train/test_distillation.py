@@ -125,6 +125,23 @@ def test_a_student_learns_from_its_teacher_alone():
     assert np.mean(student.predict(x, verbose=0).argmax(1) == labels) > 0.9
 
 
+def test_several_outputs_are_learnt_together():
+    given = keras.Input((6,))
+    student = keras.Model(
+        given, [keras.layers.Dense(3, "softmax", name="a")(given), keras.layers.Dense(2, name="b")(given)]
+    )
+    x, _labels, teacher = _taught()
+    values = _rows(len(x), 2, seed=5)
+    said = [TeacherOutput("classes", "softmax"), TeacherOutput("numbers", "values")]
+    model = apply_distillation(
+        student, said, DistillationOptions(temperature=1.0, alpha=1.0), ends=("softmax", "values")
+    )
+    loss = float(model.compute_loss(x, {"label": values, "classes": teacher, "numbers": values}, model(x)))
+    classes, numbers = student.predict(x, verbose=0)
+    by_hand = np.mean(np.sum(teacher * np.log(teacher / classes), axis=1)) + np.mean((numbers - values) ** 2)
+    assert loss == pytest.approx(by_hand, rel=1e-3)
+
+
 def test_hints_of_another_width_are_projected_and_leave_the_student_as_it_was():
     x, labels, teacher = _taught()
     student = _student()
