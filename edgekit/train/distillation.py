@@ -176,22 +176,23 @@ def layer_output(model: Any, name: str, whose: str) -> Any:
     Raises:
         ModelError: There is no such layer, it is used several times, or it gives several tensors.
     """
-    known = [layer.name for layer in model.layers]
-    if name not in known:
+    # A layer's own `output` may belong to another graph: a Sequential model builds more than one.
+    graph = Graph(model)
+    made = [call.outputs for call in graph.calls if call.name == name]
+    if not made:
         import difflib
 
+        known = [call.name for call in graph.layers()]
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"Did you mean {', '.join(near)}?" if near else f"Its layers are {', '.join(known)}."
         raise ModelError("EK762", f"The {whose} has no layer {name!r}.", hint)
-    layer = model.get_layer(name)
-    made = getattr(layer, "output", None) if len(layer._inbound_nodes) == 1 else None
-    if not isinstance(made, keras.KerasTensor):
+    if len(made) > 1 or len(made[0]) > 1:
         raise ModelError(
             "EK762",
             f"The {whose}'s layer {name!r} is used several times, or gives several tensors.",
             "Name a layer that is used once.",
         )
-    return made
+    return graph.spec(made[0][0])
 
 
 def _projected(features: Any, width: int | None, index: int) -> Any:

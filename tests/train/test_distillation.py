@@ -222,3 +222,14 @@ def test_each_layer_takes_steps_as_large_as_its_weights_allow():
     ]
     # Adam's first step is the learning rate, whatever the gradient.
     assert moved == pytest.approx([0.00012, 0.00012, 0.001, 0.001], rel=1e-3)
+
+
+def test_layers_of_a_sequential_model_can_be_paired():
+    layers = [keras.Input((6,)), keras.layers.Dense(4, name="hidden"), keras.layers.Dense(3, "softmax")]
+    student = keras.Sequential(layers)
+    student(np.zeros((2, 6), np.float32))
+    options = DistillationOptions(features=(("theirs", "hidden"),))
+    model = apply_distillation(student, [TeacherOutput("said", "softmax")], options)
+    x = _rows(5, 6)
+    expected = x @ np.asarray(student.layers[0].kernel)
+    assert np.asarray(model(x)[1]) == pytest.approx(expected, abs=1e-5)
