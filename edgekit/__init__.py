@@ -33,6 +33,7 @@ _HOME = {
     "device_remove": "edgekit.verbs.device",
     "device_setup": "edgekit.verbs.device_setup",
     "device_setup_native": "edgekit.verbs.device_setup_native",
+    "distill": "edgekit.verbs.distill",
     "doctor": "edgekit.verbs.doctor",
     "evaluate": "edgekit.verbs.evaluate",
     "explain": "edgekit.findings",
@@ -75,6 +76,7 @@ __all__ = [
     "device_remove",
     "device_setup",
     "device_setup_native",
+    "distill",
     "doctor",
     "evaluate",
     "explain",
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
     from edgekit.verbs.device import device_add, device_clean, device_list, device_probe, device_remove
     from edgekit.verbs.device_setup import device_setup
     from edgekit.verbs.device_setup_native import device_setup_native
+    from edgekit.verbs.distill import distill
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect

@@ -33,6 +33,7 @@ _PUBLIC = [
     "device_remove",
     "device_setup",
     "device_setup_native",
+    "distill",
     "doctor",
     "evaluate",
     "explain",

@@ -7,12 +7,13 @@ import click
 
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome
-from edgekit.cli._training import epoch_progress, outcome, training_options
+from edgekit.cli._training import chosen_teacher, epoch_progress, outcome, teacher_options, training_options
 
 _EPILOG = """\b
 Examples:
   edgekit qat model.keras -o qat.keras --train train.npz --validation val.npz --tflite int8.tflite
   edgekit qat model.keras -o qat4.keras --train train.npz --weight-bits 4 --epochs 10 --tflite int4.tflite
+  edgekit qat model.keras -o qat4.keras --train train.npz --weight-bits 4 --teacher large.tflite
   edgekit qat model.h5 -o qat.keras --train images/ --exclude '^dense$' --ranges learned
 """
 
@@ -20,6 +21,7 @@ Examples:
 @edgekit_command(epilog=_EPILOG)
 @click.argument("model", type=click.Path(path_type=Path))
 @training_options
+@teacher_options()
 @click.option(
     "--weight-bits", type=click.Choice(["8", "4"]), default="8", show_default=True, help="Bits of a weight."
 )
@@ -63,7 +65,8 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
     import edgekit
 
     bits: dict[str, Any] = {name: int(options.pop(name)) for name in ("weight_bits", "activation_bits")}
+    teacher = chosen_teacher(options)
     with epoch_progress(f"training {model.name}", options["epochs"]) as report:
-        trained = edgekit.qat(model, output, progress=report, **bits, **options)
+        trained = edgekit.qat(model, output, teacher=teacher, progress=report, **bits, **options)
     lines = [f"{len(trained.report['quantized_layers'])} layers with weights are quantized."]
     return outcome(trained, lines)

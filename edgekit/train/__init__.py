@@ -15,10 +15,13 @@ _HOME = {
     "ChannelOptions": "edgekit.train.channel_pruning",
     "Channels": "edgekit.train.channels",
     "ClusteredWeights": "edgekit.train.clustering",
+    "DistillationOptions": "edgekit.train.distillation",
     "Graph": "edgekit.train.graph",
     "MagnitudePruning": "edgekit.train.magnitude",
     "PruningSchedule": "edgekit.train.magnitude",
     "QATOptions": "edgekit.train.qat",
+    "TeacherOutput": "edgekit.train.distillation",
+    "apply_distillation": "edgekit.train.distillation",
     "apply_qat": "edgekit.train.qat",
     "cluster_weights": "edgekit.train.clustering",
     "export_qat": "edgekit.train.export",
@@ -43,6 +46,21 @@ __all__ = [
     "prune_channels",
     "prune_magnitude",
     "strip_clusters",
+    "thin": "edgekit.train.width",
+    "with_layer_rates": "edgekit.train.layer_rates",
+}
+
+__all__ = [
+    "DistillationOptions",
+    "Graph",
+    "QATOptions",
+    "TeacherOutput",
+    "apply_distillation",
+    "apply_qat",
+    "export_qat",
+    "fold_batch_norm",
+    "thin",
+    "with_layer_rates",
 ]
 
 if TYPE_CHECKING:
@@ -53,7 +71,12 @@ if TYPE_CHECKING:
     from edgekit.train.export import export_qat
     from edgekit.train.graph import Graph
     from edgekit.train.magnitude import MagnitudePruning, PruningSchedule, prune_magnitude
+    from edgekit.train.distillation import DistillationOptions, TeacherOutput, apply_distillation
+    from edgekit.train.export import export_qat
+    from edgekit.train.graph import Graph
+    from edgekit.train.layer_rates import with_layer_rates
     from edgekit.train.qat import QATOptions, apply_qat
+    from edgekit.train.width import thin
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from edgekit.findings import Finding, Level
 from edgekit.train.checkpoint import Checkpoint
 from edgekit.train.feeding import Feed
 from edgekit.train.job import Epoch, Job
+from edgekit.train.layer_rates import with_layer_rates
 from edgekit.train.methods import Prepared
 from edgekit.train.objective import Objective
 
@@ -49,7 +50,10 @@ def fit(
         ModelError: The loss became NaN in the first epoch.
     """
     model = prepared.model
-    arguments = {"optimizer": objective.optimizer, "loss": objective.loss, "metrics": objective.metrics}
+    optimizer = objective.optimizer
+    if job.scale_learning_rate:
+        optimizer = with_layer_rates(optimizer, model)
+    arguments = {"optimizer": optimizer, "loss": objective.loss, "metrics": objective.metrics}
     model.compile(**{**arguments, **prepared.compile_with})
     model.optimizer.build(model.trainable_variables)
     loop = _Loop(prepared, objective, job, checkpoint, report)

@@ -21,6 +21,7 @@ from edgekit.train.fitting import fit
 from edgekit.train.job import Job
 from edgekit.train.loading import load_trainable
 from edgekit.train.methods import Context
+from edgekit.train.teaching import with_teacher
 
 _SOME = 512
 
@@ -58,6 +59,7 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
     prepared = importlib.import_module(f"edgekit.train.methods.{job.method}").prepare(
         trainable.model, context
     )
+    prepared = with_teacher(prepared, trainable.model, goal.loss, context)
     feeds = Feed(train, names, prepared.targets), Feed(validation, names) if validation else None
     epochs, findings = fit(prepared, goal, job, feeds, checkpoint=checkpoint, report=report)
     model = prepared.finish(prepared.model)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from edgekit.errors import UsageError
 from edgekit.findings import Finding, Level
+from edgekit.teacher_pass import Teacher
 from edgekit.tflite_kernels import counts, holds, stored_kernels
 from edgekit.training import Report, Trained, job_for, train
 
@@ -24,6 +25,7 @@ def qat(
     exclude: Sequence[str] = (),
     freeze_epochs: int = 1,
     preserve: Literal["auto", "sparsity", "clusters", "none"] = "auto",
+    teacher: str | Path | Teacher | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Report | None = None,
@@ -43,6 +45,7 @@ def qat(
         exclude: Regular expressions; layers whose names match stay float.
         freeze_epochs: So many epochs at the end train with ranges that stand still.
         preserve: What pruning or clustering made and is to stay: zeros, or equal weights; found with ``"auto"``.
+        teacher: A model whose answers are learnt beside the labels, or a ``Teacher``.
         overwrite: Replace outputs that exist.
         resume: Go on after the last epoch of an interrupted run.
         progress: Told about epochs and steps.
@@ -67,7 +70,8 @@ def qat(
         "preserve": preserve,
     }
     job = job_for("qat", model, output, train_data=train_data, epochs=epochs, options=options, **training)
-    trained = train(job, overwrite=overwrite, resume=resume, progress=progress)
+    master = teacher if teacher is None or isinstance(teacher, Teacher) else Teacher(teacher)
+    trained = train(job, teacher=master, overwrite=overwrite, resume=resume, progress=progress)
     return _with_structure(trained) if trained.tflite and trained.report["kept"] else trained
 
 
