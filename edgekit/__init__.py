@@ -42,6 +42,7 @@ _HOME = {
     "quantize": "edgekit.verbs.quantize",
     "report": "edgekit.workflows.report",
     "rollback": "edgekit.verbs.rollback",
+    "run": "edgekit.workflows.run",
     "schema": "edgekit.verbs.schema",
     "status": "edgekit.verbs.status",
 }
@@ -81,6 +82,7 @@ __all__ = [
     "quantize",
     "report",
     "rollback",
+    "run",
     "schema",
     "status",
 ]
@@ -113,6 +115,7 @@ if TYPE_CHECKING:
     from edgekit.workflows.check import check
     from edgekit.workflows.compare import compare
     from edgekit.workflows.report import report
+    from edgekit.workflows.run import run
 
 
 def __getattr__(name: str) -> Any:

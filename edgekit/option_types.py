@@ -37,7 +37,9 @@ def fits(value: Any, wanted: Any) -> bool:
 def in_words(wanted: Any) -> str:
     """What an annotation asks for: ``"4 or 8"``, ``"a whole number"``."""
     if get_origin(wanted) in {Union, types.UnionType}:
-        return " or ".join(dict.fromkeys(in_words(part) for part in get_args(wanted) if part is not type(None)))
+        return " or ".join(
+            dict.fromkeys(in_words(part) for part in get_args(wanted) if part is not type(None))
+        )
     if get_origin(wanted) is Literal:
         return " or ".join(repr(choice) for choice in get_args(wanted))
     origin = get_origin(wanted)

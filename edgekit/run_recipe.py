@@ -183,7 +183,9 @@ def _inputs(table: Mapping[str, Any], do: str, where: str, earlier: list[StepRec
     given = table.get("input", default)
     inputs = [given] if isinstance(given, str) else given
     if not isinstance(inputs, list) or not inputs:
-        raise UsageError("EK773", f"input is {given!r} in {where}; it must be a step's id, or a list of them.")
+        raise UsageError(
+            "EK773", f"input is {given!r} in {where}; it must be a step's id, or a list of them."
+        )
     for name in inputs:
         if name not in made:
             text = f"The input {name!r} of {where} is no model that an earlier step makes."

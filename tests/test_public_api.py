@@ -42,6 +42,7 @@ _PUBLIC = [
     "quantize",
     "report",
     "rollback",
+    "run",
     "schema",
     "status",
 ]

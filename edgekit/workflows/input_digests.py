@@ -20,9 +20,7 @@ DATA_ROLES = {
 }
 DATA_ARGUMENTS = frozenset(DATA_ROLES) - {"preprocess"}
 # Arguments that name a file, or a model that an earlier step made.
-FILE_ARGUMENTS = frozenset(
-    {*DATA_ROLES, "recipe", "teacher", "reference", "student", "csv", "tensorboard"}
-)
+FILE_ARGUMENTS = frozenset({*DATA_ROLES, "recipe", "teacher", "reference", "student", "csv", "tensorboard"})
 
 
 def digested(name: str, value: Any) -> Any:
@@ -37,7 +35,9 @@ def data_digest(spec: str) -> str:
     """The digest of samples, and of the contract that goes with them; of a function, that of its file."""
     file, _, function = spec.rpartition(":")
     if file.endswith(".py"):
-        return f"{files.sha256(Path(file))} {function}" if Path(file).is_file() else open_dataset(spec).digest()
+        return (
+            f"{files.sha256(Path(file))} {function}" if Path(file).is_file() else open_dataset(spec).digest()
+        )
     dataset = open_dataset(spec)
     contract = None if dataset.preprocessing is None else plain(dataset.preprocessing.describe())
     return f"{dataset.digest()} {hashlib.sha256(json.dumps(contract).encode()).hexdigest()[:16]}"

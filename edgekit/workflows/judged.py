@@ -14,8 +14,8 @@ from edgekit.documents import plain
 from edgekit.errors import DataError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
-from edgekit.versions import installed_versions
 from edgekit.verbs.evaluate import evaluate
+from edgekit.versions import installed_versions
 from edgekit.workflows.baseline import from_evaluation
 from edgekit.workflows.input_digests import data_digest, digested
 
@@ -55,7 +55,12 @@ class Judged:
             )
             places = found.digests.places_in(before.digests, str(self.source))
             drop = metric.drop(before.rows[places], found.rows)
-            measured |= {"drop": drop.value, "drop_ci95": list(drop.ci95), "broken": drop.broken, "fixed": drop.fixed}
+            measured |= {
+                "drop": drop.value,
+                "drop_ci95": list(drop.ci95),
+                "broken": drop.broken,
+                "fixed": drop.fixed,
+            }
             findings = (*noticed, *findings)
         return plain(measured), findings
 
@@ -75,9 +80,7 @@ class Judged:
         artifact = open_artifact(model)
         given = dict(options)
         reference = given.pop("reference", None) or self._reference(data, given.get("metric"))
-        found = evaluate(
-            artifact, data, reference=reference, keep_digests=True, progress=progress, **given
-        )
+        found = evaluate(artifact, data, reference=reference, keep_digests=True, progress=progress, **given)
         made = from_evaluation(
             artifact,
             found,

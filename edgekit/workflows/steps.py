@@ -23,9 +23,30 @@ from edgekit.workflows.judged import Judged
 Tell = Callable[[Mapping[str, Any]], None]
 
 # Keyword arguments of the verbs that a run sets itself.
-_OWN = {"model", "models", "output", "overwrite", "resume", "progress", "tflite", "place", "keep_digests", "bench"} | {
-    "save_predictions", "save_candidate", "options", "baseline", "baseline_model", "budget", "limits", "plan", "training"
-} | {"method"}  # fmt: skip
+_OWN = frozenset(
+    [
+        "model",
+        "models",
+        "output",
+        "overwrite",
+        "resume",
+        "progress",
+        "tflite",
+        "method",
+        "place",
+        "bench",
+        "keep_digests",
+        "save_predictions",
+        "save_candidate",
+        "options",
+        "training",
+        "baseline",
+        "baseline_model",
+        "budget",
+        "limits",
+        "plan",
+    ]
+)
 _TIMED = {"benchmark", "compare", "check"}
 
 
@@ -33,7 +54,7 @@ _TIMED = {"benchmark", "compare", "check"}
 class Result:
     """What a step gave, as it is kept on disk.
 
-    ``files`` are those that the step made, by their kind: ``{"model": "model.keras", "tflite": "model.tflite"}``.
+    ``files`` are those that the step made, by their kind: ``{"model": "qat.keras", "tflite": "qat.tflite"}``.
     ``document`` is the verb's own JSON; ``measured`` holds an entry for each model that was evaluated.
     """
 
@@ -136,11 +157,11 @@ def _make(bound: Bound, *, resume: bool, tell: Tell) -> Result:
     verb = getattr(edgekit, step.do)
     is_onnx = step.do == "quantize" and arguments.get("format") == "onnx"
     suffix = ".keras" if bound.trains else ".onnx" if is_onnx else ".tflite"
-    made = {"model": f"model{suffix}"}
+    made = {"model": f"{step.id}{suffix}"}
     if bound.trains:
         arguments |= {"resume": resume, "progress": tell}
         if step.tflite:
-            made["tflite"] = "model.tflite"
+            made["tflite"] = f"{step.id}.tflite"
             arguments["tflite"] = str(bound.folder / made["tflite"])
     else:
         arguments["progress"] = _counted(tell)
@@ -152,7 +173,8 @@ def _make(bound: Bound, *, resume: bool, tell: Tell) -> Result:
 def _evaluate(bound: Bound, judged: Judged, tell: Tell) -> Result:
     arguments = dict(bound.arguments)
     data = arguments.pop("data")
-    measured, findings = [], []
+    measured: list[Mapping[str, Any]] = []
+    findings: list[Finding] = []
     for name in bound.step.inputs:
         found, noticed = judged.compared(name, bound.models[name], data, arguments, _counted(tell))
         measured.append(found)
@@ -185,8 +207,10 @@ def _check(bound: Bound, judged: Judged, tell: Tell) -> Result:
     limits = {name: arguments.pop(name) for name in _limits() if name in arguments}
     against, metric = arguments.pop("against"), arguments.pop("metric", None)
     data = arguments.pop("data")
-    shared = {name: arguments[name] for name in ("samples", "workers", "preprocess") if name in arguments}
-    baseline = judged.baseline(bound.models[against], data, {"metric": metric, **shared}, _counted(tell))
+    shared: dict[str, Any] = {
+        name: arguments[name] for name in ("samples", "workers", "preprocess") if name in arguments
+    }
+    baseline = judged.baseline(bound.models[against], data, {"metric": metric} | shared, _counted(tell))
     found = check(
         bound.models[bound.step.inputs[0]],
         baseline,
@@ -236,7 +260,7 @@ def _known(do: str) -> dict[str, Any]:
 
 def _typed_fields(kind: type) -> dict[str, Any]:
     hints = get_type_hints(kind)
-    return {item.name: hints[item.name] for item in fields(kind)}  # type: ignore[arg-type]
+    return {item.name: hints[item.name] for item in fields(kind)}
 
 
 def _limits() -> tuple[str, ...]:
