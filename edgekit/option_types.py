@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -31,6 +32,14 @@ def fits(value: Any, wanted: Any) -> bool:
         return isinstance(value, (int, float))
     if wanted is Path:
         return isinstance(value, str)
+    if is_dataclass(wanted) and isinstance(value, dict):
+        known = {item.name: item.type for item in fields(wanted)}
+        required = {
+            item.name
+            for item in fields(wanted)
+            if item.default is MISSING and item.default_factory is MISSING
+        }
+        return required <= value.keys() <= known.keys()
     return isinstance(wanted, type) and isinstance(value, wanted)
 
 
@@ -46,6 +55,16 @@ def in_words(wanted: Any) -> str:
     if origin is not None:
         return "a table" if issubclass(origin, Mapping) else "a list"
     return _WORDS.get(wanted, f"a {getattr(wanted, '__name__', 'value')}")
+
+
+def made(value: Any, wanted: Any) -> Any:
+    """A table as the dataclass that an annotation asks for; other values as they are."""
+    if not isinstance(value, dict):
+        return value
+    choices = get_args(wanted) or (wanted,)
+    return next(
+        (choice(**value) for choice in choices if is_dataclass(choice) and fits(value, choice)), value
+    )
 
 
 def _fits_inside(value: Any, origin: type, parts: tuple[Any, ...]) -> bool:

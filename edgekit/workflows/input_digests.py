@@ -20,11 +20,13 @@ DATA_ROLES = {
 }
 DATA_ARGUMENTS = frozenset(DATA_ROLES) - {"preprocess"}
 # Arguments that name a file, or a model that an earlier step made.
-FILE_ARGUMENTS = frozenset({*DATA_ROLES, "recipe", "teacher", "reference", "student", "csv", "tensorboard"})
+FILE_ARGUMENTS = frozenset({*DATA_ROLES, "recipe", "teacher", "reference", "csv", "tensorboard"})
 
 
 def digested(name: str, value: Any) -> Any:
     """An option as it counts for the result: a file by what is in it, wherever it lies."""
+    if isinstance(value, dict):
+        return {key: digested(name if key == "model" else key, item) for key, item in value.items()}
     if name in FILE_ARGUMENTS and isinstance(value, str) and Path(value).exists():
         return files.sha256(Path(value))
     return plain(value)

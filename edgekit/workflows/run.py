@@ -245,7 +245,8 @@ class _Work:
     def _needs(self, step: StepRecipe) -> list[str]:
         """The earlier steps whose models a step reads."""
         ids = {other.id for other in self.recipe.steps}
-        named = [value for value in step.options.values() if isinstance(value, str) and value in ids]
+        values = [value.get("model") if isinstance(value, dict) else value for value in step.options.values()]
+        named = [value for value in values if isinstance(value, str) and value in ids]
         return [*step.inputs, *named]
 
     def _step(self, number: int, bound: Bound, judged: Judged) -> StepRun:

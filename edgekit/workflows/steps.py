@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import edgekit
+from edgekit import option_types
 from edgekit.budget import Budget
 from edgekit.catalog import unknown
 from edgekit.documents import plain
 from edgekit.errors import UsageError
 from edgekit.findings import Finding
 from edgekit.interleaved import BenchmarkOptions
-from edgekit.option_types import fits, in_words
 from edgekit.recipe import Recipe
 from edgekit.run_recipe import KINDS, MAKERS, SOURCE, RunRecipe, StepRecipe, beside
 from edgekit.train.job import Job
@@ -113,8 +113,8 @@ def check_options(recipe: RunRecipe) -> None:
         for name, value in step.options.items():
             if name not in known:
                 raise unknown(f"option of {step.id}", name, sorted(known))
-            if not fits(value, known[name]):
-                text = f"{name} of {step.id} is {value!r}; it must be {in_words(known[name])}."
+            if not option_types.fits(value, known[name]):
+                text = f"{name} of {step.id} is {value!r}; it must be {option_types.in_words(known[name])}."
                 raise UsageError("EK771", text)
         _check_needs(step, recipe)
 
@@ -132,8 +132,12 @@ def bind(step: StepRecipe, recipe: RunRecipe, work: Path, made: Mapping[str, Map
     base = recipe.path.resolve().parent
     for name in FILE_ARGUMENTS & arguments.keys():
         value = arguments[name]
-        if isinstance(value, str):
-            arguments[name] = str(_runnable(made[value])) if value in made else beside(base, value)
+        pick = _trainable if name == "teacher" else _runnable
+        where = value if isinstance(value, dict) else {"model": value}
+        if isinstance(where.get("model"), str):
+            path = where["model"]
+            path = str(pick(made[path])) if path in made else beside(base, path)
+            arguments[name] = {**value, "model": path} if isinstance(value, dict) else path
     wanted = (*step.inputs, *([arguments["against"]] if "against" in arguments else []))
     pick = _trainable if step.do in MAKERS else _runnable
     return Bound(step, work / step.id, arguments, {name: pick(made[name]) for name in wanted})
@@ -165,6 +169,8 @@ def _make(bound: Bound, *, resume: bool, tell: Tell) -> Result:
             arguments["tflite"] = str(bound.folder / made["tflite"])
     else:
         arguments["progress"] = _counted(tell)
+    known = _known(step.do)
+    arguments = {name: option_types.made(value, known.get(name)) for name, value in arguments.items()}
     output = bound.folder / made["model"]
     found = verb(bound.models[step.inputs[0]], output, overwrite=True, **arguments)
     return Result(plain(found.describe()), tuple(found.findings), made)
@@ -245,7 +251,8 @@ def _known(do: str) -> dict[str, Any]:
     verb = getattr(edgekit, do)
     hints = {name: hint for name, hint in get_type_hints(verb).items() if name in _parameters(do)}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in _parameters(do).values()):
-        hints |= _typed_fields(Job)
+        # What the verb says of an argument itself goes before.
+        hints = _typed_fields(Job) | hints
     if do == "benchmark":
         hints |= _typed_fields(BenchmarkOptions)
     if do == "check":
