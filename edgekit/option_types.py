@@ -61,10 +61,10 @@ def made(value: Any, wanted: Any) -> Any:
     """A table as the dataclass that an annotation asks for; other values as they are."""
     if not isinstance(value, dict):
         return value
-    choices = get_args(wanted) or (wanted,)
-    return next(
-        (choice(**value) for choice in choices if is_dataclass(choice) and fits(value, choice)), value
-    )
+    for choice in get_args(wanted) or (wanted,):
+        if isinstance(choice, type) and is_dataclass(choice) and fits(value, choice):
+            return choice(**value)
+    return value
 
 
 def _fits_inside(value: Any, origin: type, parts: tuple[Any, ...]) -> bool:

@@ -37,11 +37,14 @@ def kernels(path: Path) -> tuple[Kernel, ...]:
     names = {value: name for name, value in vars(schema.BuiltinOperator).items()}
     found: dict[tuple[int, int], Kernel] = {}
     for number, graph in enumerate(tree.subgraphs):
-        for operator in graph.operators or ():
-            if names.get(tree.operatorCodes[operator.opcodeIndex].builtinCode) not in _LAYERS:
+        for place, operator in enumerate(graph.operators or ()):
+            kind = names.get(tree.operatorCodes[operator.opcodeIndex].builtinCode)
+            if kind not in _LAYERS:
                 continue
             for index in operator.inputs:
-                kernel = _kernel(tree, graph.tensors[index]) if index >= 0 else None
+                kernel = (
+                    _kernel(tree, graph.tensors[index], f"operator {place} {kind}") if index >= 0 else None
+                )
                 if kernel is not None:
                     found[number, int(index)] = kernel
     return tuple(found.values())
@@ -58,7 +61,7 @@ def listed(found: tuple[Kernel, ...]) -> str:
     return ", ".join(kernel.name for kernel in found[:_FEW]) + more
 
 
-def _kernel(tree: Any, tensor: Any) -> Kernel | None:
+def _kernel(tree: Any, tensor: Any, place: str) -> Kernel | None:
     data = tree.buffers[tensor.buffer].data
     if data is None or not len(data) or tensor.shape is None or len(tensor.shape) < 2 or tensor.sparsity:
         return None
@@ -69,7 +72,8 @@ def _kernel(tree: Any, tensor: Any) -> Kernel | None:
     offset = (
         0 if table is None or table.zeroPoint is None or not len(table.zeroPoint) else int(table.zeroPoint[0])
     )
-    name = (tensor.name or b"").decode(errors="replace")
+    # Small files have lost the names of inner tensors.
+    name = (tensor.name or b"").decode(errors="replace") or place
     return Kernel(name, values.size, int(np.sum(values == offset)), len(np.unique(values)))
 
 

@@ -23,8 +23,8 @@ def refusal(folder, text, changes=None):
 def test_steps_read_the_model_before_them(tmp_path):
     found = load(
         tmp_path,
-        _HEAD
-        + '[data]\ntrain = "a.npz"\n[[step]]\ndo = "prune"\nsparsity = 0.8\n[[step]]\ndo = "qat"\n[[step]]\ndo = "evaluate"\n'
+        _HEAD + '[data]\ntrain = "a.npz"\n'
+        '[[step]]\ndo = "prune"\nsparsity = 0.8\n[[step]]\ndo = "qat"\n[[step]]\ndo = "evaluate"\n'
         '[[step]]\ndo = "qat"\nid = "small"\ninput = "prune"\n[[step]]\ndo = "compare"\n[check]\nmax_drop = 0.01\n',
     )
     assert [(step.id, step.do, step.inputs) for step in found.steps] == [

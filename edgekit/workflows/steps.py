@@ -109,7 +109,7 @@ def check_options(recipe: RunRecipe) -> None:
     for step in recipe.steps:
         if step.do not in edgekit.__all__:
             raise unknown("step", step.do, [kind for kind in KINDS if kind in edgekit.__all__])
-        known = _known(step.do)
+        known = known_options(step.do)
         for name, value in step.options.items():
             if name not in known:
                 raise unknown(f"option of {step.id}", name, sorted(known))
@@ -169,7 +169,7 @@ def _make(bound: Bound, *, resume: bool, tell: Tell) -> Result:
             arguments["tflite"] = str(bound.folder / made["tflite"])
     else:
         arguments["progress"] = _counted(tell)
-    known = _known(step.do)
+    known = known_options(step.do)
     arguments = {name: option_types.made(value, known.get(name)) for name, value in arguments.items()}
     output = bound.folder / made["model"]
     found = verb(bound.models[step.inputs[0]], output, overwrite=True, **arguments)
@@ -246,7 +246,7 @@ def _parameters(do: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(getattr(edgekit, do)).parameters
 
 
-def _known(do: str) -> dict[str, Any]:
+def known_options(do: str) -> dict[str, Any]:
     """The options of a step, with their types: the keyword arguments of the verb that a file can hold."""
     verb = getattr(edgekit, do)
     hints = {name: hint for name, hint in get_type_hints(verb).items() if name in _parameters(do)}
@@ -276,7 +276,7 @@ def _limits() -> tuple[str, ...]:
 
 def _arguments(step: StepRecipe, recipe: RunRecipe) -> dict[str, Any]:
     """The options of a step, and the recipe's data where the step says nothing else."""
-    known = _known(step.do)
+    known = known_options(step.do)
     # Inputs of a benchmark do not change its time: they are given where the step asks for them.
     roles = {} if step.do == "benchmark" else DATA_ROLES
     data = {name: recipe.data[role] for name, role in roles.items() if name in known and role in recipe.data}
@@ -288,7 +288,9 @@ def _arguments(step: StepRecipe, recipe: RunRecipe) -> dict[str, Any]:
 
 def _check_needs(step: StepRecipe, recipe: RunRecipe) -> None:
     arguments = _arguments(step, recipe)
-    needed = [name for name in DATA_ROLES if name in _known(step.do) and name in {"train_data", "data"}]
+    needed = [
+        name for name in DATA_ROLES if name in known_options(step.do) and name in {"train_data", "data"}
+    ]
     if step.do == "benchmark":
         needed = []
     if step.do == "quantize" and Recipe.load(_recipe_of(step, recipe)).needs_calibration:
