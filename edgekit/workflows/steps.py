@@ -251,8 +251,9 @@ def known_options(do: str) -> dict[str, Any]:
     verb = getattr(edgekit, do)
     hints = {name: hint for name, hint in get_type_hints(verb).items() if name in _parameters(do)}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in _parameters(do).values()):
-        # What the verb says of an argument itself goes before.
-        hints = _typed_fields(Job) | hints
+        # What the verb says of an argument itself goes before; tables of a job are its own business.
+        job = {name: hint for name, hint in _typed_fields(Job).items() if not option_types.fits({}, hint)}
+        hints = job | hints
     if do == "benchmark":
         hints |= _typed_fields(BenchmarkOptions)
     if do == "check":
@@ -261,7 +262,7 @@ def known_options(do: str) -> dict[str, Any]:
         for name in list(_parameters(do))[:2]:
             hints.pop(name, None)
     if trains(do):
-        hints = {name: hint for name, hint in hints.items() if name not in {"train", "options"}}
+        hints.pop("train", None)
     return {name: hint for name, hint in hints.items() if name not in _OWN}
 
 
