@@ -46,6 +46,7 @@ _HOME = {
     "quantize": "edgekit.verbs.quantize",
     "report": "edgekit.workflows.report",
     "rollback": "edgekit.verbs.rollback",
+    "run": "edgekit.workflows.run",
     "schema": "edgekit.verbs.schema",
     "status": "edgekit.verbs.status",
 }
@@ -89,6 +90,7 @@ __all__ = [
     "quantize",
     "report",
     "rollback",
+    "run",
     "schema",
     "status",
 ]
@@ -124,6 +126,7 @@ if TYPE_CHECKING:
     from edgekit.workflows.compare import compare
     from edgekit.workflows.prune import prune
     from edgekit.workflows.report import report
+    from edgekit.workflows.run import run
 
 
 def __getattr__(name: str) -> Any:

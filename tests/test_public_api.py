@@ -46,6 +46,7 @@ _PUBLIC = [
     "quantize",
     "report",
     "rollback",
+    "run",
     "schema",
     "status",
 ]
