@@ -29,16 +29,21 @@ _HOME = {
     "prune_channels": "edgekit.train.channel_pruning",
     "prune_magnitude": "edgekit.train.magnitude",
     "strip_clusters": "edgekit.train.clustering",
+    "thin": "edgekit.train.width",
+    "with_layer_rates": "edgekit.train.layer_rates",
 }
 
 __all__ = [
     "ChannelOptions",
     "Channels",
     "ClusteredWeights",
+    "DistillationOptions",
     "Graph",
     "MagnitudePruning",
     "PruningSchedule",
     "QATOptions",
+    "TeacherOutput",
+    "apply_distillation",
     "apply_qat",
     "cluster_weights",
     "export_qat",
@@ -46,19 +51,6 @@ __all__ = [
     "prune_channels",
     "prune_magnitude",
     "strip_clusters",
-    "thin": "edgekit.train.width",
-    "with_layer_rates": "edgekit.train.layer_rates",
-}
-
-__all__ = [
-    "DistillationOptions",
-    "Graph",
-    "QATOptions",
-    "TeacherOutput",
-    "apply_distillation",
-    "apply_qat",
-    "export_qat",
-    "fold_batch_norm",
     "thin",
     "with_layer_rates",
 ]
@@ -68,13 +60,11 @@ if TYPE_CHECKING:
     from edgekit.train.channel_pruning import ChannelOptions, prune_channels
     from edgekit.train.channels import Channels
     from edgekit.train.clustering import ClusteredWeights, cluster_weights, strip_clusters
-    from edgekit.train.export import export_qat
-    from edgekit.train.graph import Graph
-    from edgekit.train.magnitude import MagnitudePruning, PruningSchedule, prune_magnitude
     from edgekit.train.distillation import DistillationOptions, TeacherOutput, apply_distillation
     from edgekit.train.export import export_qat
     from edgekit.train.graph import Graph
     from edgekit.train.layer_rates import with_layer_rates
+    from edgekit.train.magnitude import MagnitudePruning, PruningSchedule, prune_magnitude
     from edgekit.train.qat import QATOptions, apply_qat
     from edgekit.train.width import thin
 

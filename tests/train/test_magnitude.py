@@ -64,7 +64,13 @@ def test_impossible_shares_are_refused(shares):
 
 
 def test_a_job_without_an_end_leaves_a_third_of_its_steps_to_recover():
-    options = {"sparsity": 0.8, "begin_step": 30, "end_step": None, "frequency": 100, "schedule": "polynomial"}
+    options = {
+        "sparsity": 0.8,
+        "begin_step": 30,
+        "end_step": None,
+        "frequency": 100,
+        "schedule": "polynomial",
+    }
     schedule = job_schedule(options, 330)
     assert (schedule.begin_step, schedule.end_step, schedule.frequency) == (30, 230, 10)
     with pytest.raises(UsageError, match="begin at step 30"):
