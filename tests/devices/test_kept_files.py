@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -100,6 +102,44 @@ def test_old_models_and_pieces_go_and_all_else_stays(device, folder, put):
     assert sizes == goes
     assert names(folder) == stays
     assert not (folder / "runtimes/litert-1.12345678.0a0b0c0d.new").exists()
+
+
+@pytest.mark.parametrize("programs", ["busybox", "toybox"])
+def test_small_programs_do_the_same(programs, folder, put, tmp_path):
+    """On a phone or a router, where every program is that of busybox or toybox."""
+    box, shell = shutil.which(programs), shutil.which("busybox" if programs == "busybox" else "mksh")
+    if box is None or shell is None:
+        pytest.skip(f"there is no {programs} here")
+    listed = subprocess.run(
+        [box, *(["--list"] if programs == "busybox" else [])], capture_output=True, text=True, check=True
+    )
+    (tmp_path / "bin").mkdir()
+    for name in {*listed.stdout.split(), "sh"}:
+        (tmp_path / "bin" / name).symlink_to(shell if name == "sh" else box)
+    for number, days in enumerate([0, 2, 3]):
+        put(model(number), days=days)
+    put(f"{model(9)}.0a.part", days=2)
+    used = subprocess.Popen(["sleep", "100"], env={kept_files.IN_USE: f"{folder}/{model(1)}", "PATH": "/bin"})
+    try:
+        words = ["-c", kept_files._SWEEP, "edgekit", str(folder), "1440", "1440", "0", "remove"]
+        done = subprocess.run(
+            [tmp_path / "bin/sh", *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PATH": str(tmp_path / "bin")},
+        )
+    finally:
+        used.kill()
+        used.wait()
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        f"stays model 100 {model(0)}",
+        f"stays model 100 {model(1)}",
+        f"gone model 100 {model(2)}",
+        f"gone piece 100 {model(9)}.0a.part",
+    ]
+    assert names(folder) == {model(0), model(1)}
 
 
 def test_a_model_that_a_worker_runs_stays_however_old_it_is(device, folder, put):
