@@ -1,6 +1,10 @@
 """What the tests of devices and their faults share: short deadlines, and what every error has to look like."""
 
 import contextlib
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import tomllib
@@ -8,10 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from devicelab.processes import wait_until
 from devicelab.ssh_access import SshAccess
 
 import edgekit
+from edgekit.devices import remote_files
 from edgekit.devices.device import Device
+from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.transports import Limits
 
@@ -47,6 +54,50 @@ def failing(
     assert "Errno" not in error.message
     assert error.hint
     assert (error.message + error.hint).isprintable()
+
+
+def check_full_disk(shell: Shell, source: Path) -> None:
+    """A device whose folder lies on a disk of 4 MB refuses what is larger, and keeps nothing of what did not fit."""
+    path = f"{shell.folder}/models/model"
+    source.write_bytes(os.urandom(6_000_000))
+    with failing("EK807", within_s=20) as errors:
+        remote_files.upload(shell, source, path)
+    assert "6,000,000" in errors[0].message
+    assert shell.run("ls", "-A", f"{shell.folder}/models").text == ""
+    # It may also fill up while data arrive.
+    source.write_bytes(os.urandom(2_500_000))
+    fill = 'head -c 9000000 /dev/zero > "$1" 2> /dev/null; true'
+    with failing("EK807", within_s=60):
+        remote_files.upload(
+            shell, source, path, progress=lambda *_: shell.script(fill, f"{shell.folder}/filler")
+        )
+    assert shell.run("ls", "-A", f"{shell.folder}/models").text == ""
+
+
+_SLEEPING = """
+import sys
+from edgekit.devices.device import Device
+from edgekit.devices.shell import Shell
+with Shell(Device("lab", sys.argv[1], None, *sys.argv[2:])) as shell:
+    print("up", flush=True)
+    shell.run("sh", "-c", "sleep 1000 & sleep 1000; true")
+"""
+
+
+def check_ctrl_c(device: Device, started: Callable[[], list[object]]) -> None:
+    """Ctrl-C ends what a command started on the device; ``started`` finds that, three processes at least."""
+    config = [device.ssh_config] if device.ssh_config else []
+    with subprocess.Popen(
+        [sys.executable, "-c", _SLEEPING, device.url, *config],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "up\n"
+        wait_until(lambda: len(started()) >= 3, "the start of the command")
+        # As a terminal does it: to the whole group in the foreground.
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    wait_until(lambda: started() == [], "the end of the command")
 
 
 @contextlib.contextmanager

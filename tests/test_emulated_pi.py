@@ -1,16 +1,13 @@
 """Devices with faults of their own, on an emulated Raspberry Pi: disks, clocks, power, and old or no Python."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from devicelab.processes import wait_until
-from faulty_links import acting_after, device_of, failing
+from faulty_links import acting_after, check_ctrl_c, check_full_disk, device_of, failing
 
 from edgekit.devices import remote_files
 from edgekit.devices.channel import Ended
@@ -68,19 +65,7 @@ def sleepers(pi) -> list[int]:
 def test_a_full_disk(fake_pi, source):
     fake_pi.mount_small_disk("/home/pi/small", size_mb=4)
     with Shell(device(fake_pi, "/home/pi/small"), LIMITS) as shell:
-        path = f"{shell.folder}/models/model"
-        with failing("EK807", within_s=20) as errors:
-            remote_files.upload(shell, source, path)
-        assert "6,000,000" in errors[0].message
-        assert shell.run("ls", "-A", f"{shell.folder}/models").text == ""
-        # It may also fill up while data arrive.
-        source.write_bytes(os.urandom(2_500_000))
-        fill = 'head -c 9000000 /dev/zero > "$1" 2> /dev/null; true'
-        with failing("EK807", within_s=60):
-            remote_files.upload(
-                shell, source, path, progress=lambda *_: shell.script(fill, f"{shell.folder}/filler")
-            )
-        assert shell.run("ls", "-A", f"{shell.folder}/models").text == ""
+        check_full_disk(shell, source)
 
 
 def test_a_read_only_card(fake_pi, shell, source):
@@ -173,18 +158,4 @@ def test_python_3_9_without_any_package(old_pi):
 
 
 def test_ctrl_c_leaves_nothing_running_on_the_pi(fake_pi):
-    program = (
-        "import sys\nfrom edgekit.devices.device import Device\nfrom edgekit.devices.shell import Shell\n"
-        "with Shell(Device('pi', 'ssh://fakepi', None, sys.argv[1])) as shell:\n    print('up', flush=True)\n"
-        "    shell.run('sh', '-c', 'sleep 1000 & sleep 1000; true')\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(fake_pi.access.config)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    ) as process:  # fmt: skip
-        assert process.stdout.readline() == "up\n"
-        wait_until(lambda: len(sleepers(fake_pi)) >= 3, "the start of the command")
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert said.rstrip().endswith("KeyboardInterrupt")
-    wait_until(lambda: sleepers(fake_pi) == [], "the end of the command")
+    check_ctrl_c(device(fake_pi), lambda: sleepers(fake_pi))

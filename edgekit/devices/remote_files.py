@@ -36,7 +36,8 @@ _MOST_BYTES = 64 << 20
 # computed, for one waits for the disk and the other for the processor.
 _TAKE = (
     "export LC_ALL=C; size=$3; "
-    'mkdir -p "$1" && : > "$1/.edgekit-probe-$$" && rm -f "$1/.edgekit-probe-$$" || exit 9; '
+    # In a shell of its own: one that cannot open the file of a `:` ends there and then.
+    'mkdir -p "$1" && (: > "$1/.edgekit-probe-$$") && rm -f "$1/.edgekit-probe-$$" || exit 9; '
     'if [ -d "$2" ]; then echo "$2 is a folder" >&2; exit 9; fi; '
     'echo "free $(df -Pk "$1" | tail -n 1)"; '
     # Many systems' sha256sum takes three times as long as openssl, which is believed only when it says yes.

@@ -320,7 +320,7 @@ def test_two_who_send_the_same_file_at_once_both_succeed(sshd, source):
     assert in_folder(sshd.home) == ["model"]
 
 
-@pytest.mark.parametrize("what", ["file", "folder", "locked"])
+@pytest.mark.parametrize("what", ["file", "folder", "locked", "without new files"])
 def test_a_place_that_cannot_be_written(tmp_path, what):
     place = tmp_path / "place"
     if what == "file":
@@ -328,7 +328,7 @@ def test_a_place_that_cannot_be_written(tmp_path, what):
     elif what == "folder":
         (place / "model").mkdir(parents=True)
     else:
-        place = Path("/proc/edgekit")
+        place = Path("/proc/edgekit" if what == "locked" else "/proc/sys")
     with (
         Shell(Device("box", "local", folder=str(tmp_path))) as shell,
         failing("EK808", within_s=10) as errors,

@@ -1,16 +1,13 @@
 """Android devices behind the real adb: what it says of them, and what is left when it breaks."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from devicelab.processes import wait_until
-from faulty_links import acting_after, failing
+from faulty_links import acting_after, check_ctrl_c, check_full_disk, failing
 
 from edgekit.devices import remote_files
 from edgekit.devices.channel import Ended
@@ -128,24 +125,10 @@ def test_an_upload_goes_on_after_the_cable_was_pulled(fake_phone, shell, tmp_pat
 
 @pytest.mark.devicelab
 def test_full_and_read_only_folders(fake_phone, tmp_path):
-    source = tmp_path / "model"
-    source.write_bytes(os.urandom(5_000_000))
     fake_phone.mount_small_disk("/data/local/tmp/small", size_mb=4)
     small = Device("phone", fake_phone.url, "/data/local/tmp/small")
     with Shell(small, LIMITS) as shell:
-        path = f"{shell.folder}/models/model"
-        with failing("EK807", within_s=20) as errors:
-            remote_files.upload(shell, source, path)
-        assert "5,000,000" in errors[0].message
-        assert shell.run("ls", "-A", f"{shell.folder}/models").text == ""
-        # The disk may also fill up while data arrive.
-        source.write_bytes(os.urandom(2_500_000))
-        fill = 'head -c 9000000 /dev/zero > "$1" 2> /dev/null; true'
-        with failing("EK807", within_s=60):
-            remote_files.upload(
-                shell, source, path, progress=lambda *_: shell.script(fill, f"{shell.folder}/filler")
-            )
-        assert shell.run("ls", "-A", f"{shell.folder}/models").text == ""
+        check_full_disk(shell, tmp_path / "model")
     fake_phone.mount_read_only("/data/local/tmp")
     with (
         Shell(device_at(fake_phone.serial), LIMITS) as shell,
@@ -208,19 +191,4 @@ def test_a_runtime_that_needs_python_where_there_is_none(shell, dense_onnx):
 
 @pytest.mark.devicelab
 def test_ctrl_c_leaves_nothing_running_on_the_phone(fake_phone):
-    program = (
-        "import sys\nfrom edgekit.devices.device import Device\nfrom edgekit.devices.shell import Shell\n"
-        "with Shell(Device('phone', sys.argv[1])) as shell:\n    print('up', flush=True)\n"
-        "    shell.run('sh', '-c', 'sleep 1000 & sleep 1000; true')\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, fake_phone.url],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    ) as process:  # fmt: skip
-        assert process.stdout.readline() == "up\n"
-        wait_until(lambda: len(started(fake_phone)) >= 3, "the start of the command")
-        # As a terminal does it: to the whole group in the foreground.
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert said.rstrip().endswith("KeyboardInterrupt")
-    wait_until(lambda: started(fake_phone) == [], "the end of the command")
+    check_ctrl_c(device_at(fake_phone.serial), lambda: started(fake_phone))
