@@ -19,7 +19,8 @@ _PER_CHANNEL = ("Conv2D", "DepthwiseConv2D")
 _PASSING = (
     "Cropping1D", "Cropping2D", "Dropout", "Flatten", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D",
     "GlobalMaxPooling2D", "Permute", "RepeatVector", "Reshape", "SpatialDropout1D", "SpatialDropout2D", "ZeroPadding1D",
-    "ZeroPadding2D", "GaussianNoise", "GaussianDropout", "Identity", "UpSampling1D", "UpSampling2D", "ActivityRegularization",
+    "ZeroPadding2D", "GaussianNoise", "GaussianDropout", "Identity",
+    "UpSampling1D", "UpSampling2D", "ActivityRegularization",
 )  # fmt: skip
 # TFLite's kernels for these round to the scale of their input.
 _AVERAGING = ("AveragePooling1D", "AveragePooling2D")
@@ -29,8 +30,8 @@ _FIXED = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.
 _EIGHT_BITS = ("Conv1D", "Conv2DTranspose")
 _FUSED = ("linear", "relu", "relu6")
 # What TFLite has integer kernels for, beside the above.
-_INTEGER = ("Add", "Average", "Concatenate", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "InputLayer", "LeakyReLU",
-            "Maximum", "Minimum", "Multiply", "PReLU", "Rescaling", "Subtract")  # fmt: skip
+_INTEGER = ("Add", "Average", "Concatenate", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "InputLayer",
+            "LeakyReLU", "Maximum", "Minimum", "Multiply", "PReLU", "Rescaling", "Subtract")  # fmt: skip
 _INTEGER_FUNCTIONS = (*_FUSED, *_FIXED, "silu", "gelu", "hard_silu", "leaky_relu")
 _FUNCTIONS = ("Activation", "ReLU", "Softmax")
 

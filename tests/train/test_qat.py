@@ -1,4 +1,4 @@
-"""Models of ``apply_qat``, trained for a moment and exported: their files compute in integers what the models compute."""
+"""Models of ``apply_qat``, trained for a moment and exported: the files compute what the models do."""
 
 import functools
 
