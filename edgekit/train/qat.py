@@ -19,8 +19,8 @@ _PER_CHANNEL = ("Conv2D", "DepthwiseConv2D")
 _PASSING = (
     "Cropping1D", "Cropping2D", "Dropout", "Flatten", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D",
     "GlobalMaxPooling2D", "Permute", "RepeatVector", "Reshape", "SpatialDropout1D", "SpatialDropout2D", "ZeroPadding1D",
-    "ZeroPadding2D", "GaussianNoise", "GaussianDropout", "Identity", "UpSampling1D", "UpSampling2D",
-    "ActivityRegularization",
+    "ZeroPadding2D", "GaussianNoise", "GaussianDropout", "Identity",
+    "UpSampling1D", "UpSampling2D", "ActivityRegularization",
 )  # fmt: skip
 # TFLite's kernels for these round to the scale of their input.
 _AVERAGING = ("AveragePooling1D", "AveragePooling2D")

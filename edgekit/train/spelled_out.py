@@ -1,4 +1,4 @@
-"""Layers that a converter cannot quantize as they are, written out as layers that it can."""
+"""Layers that a converter cannot quantize, written out as layers that it can; the functions stay the same."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
