@@ -18,8 +18,9 @@ class Budget:
     """Limits, each None where nothing is asked.
 
     ``max_drop`` and ``per_class_max_drop`` are in the metric's own unit: 0.01 is one point of accuracy, 3 is
-    3 dB of SNR. ``latency_ratio`` is the candidate's median latency over the baseline's. ``alpha`` is the error rate
-    of each verdict, ``power`` that of the right verdict when samples are planned.
+    3 dB of SNR. ``latency_ratio`` is the candidate's median latency over the baseline's. ``min_sparsity`` is a share
+    of zero weights, ``max_clusters`` a number of values in each kernel. ``alpha`` is the error rate of each verdict,
+    ``power`` that of the right verdict when samples are planned.
     """
 
     max_drop: float | None = None
@@ -30,6 +31,8 @@ class Budget:
     latency_ms: float | None = None
     peak_memory_bytes: int | None = None
     placement_pct: float | None = None
+    min_sparsity: float | None = None
+    max_clusters: int | None = None
     alpha: float = 0.05
     power: float = 0.8
 
@@ -104,6 +107,7 @@ _RANGES = {
     "power": (0.5, 0.999),
     "placement_pct": (0.0, 100.0),
     "latency_ratio": (0.1, 1000.0),
+    "min_sparsity": (0.0, 1.0),
 }
 
 

@@ -98,20 +98,21 @@ def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Keep other processes of edgekit from changing files of a folder for as long as this lasts.
 
     The lock is on the folder itself and leaves nothing behind; it ends with the process that holds it.
 
     Raises:
         OutputError: The folder cannot be opened.
+        BlockingIOError: Another process holds the lock, and this one does not ``wait``.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise output_error(folder, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

@@ -65,6 +65,32 @@ class Health:
 NOT_CHECKED = Health(None, "The release was not tried.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PutIntoService:
+    """What was done so that ``release`` is in service; ``previous`` was before, and can be rolled back to."""
+
+    device: str
+    folder: str
+    release: str
+    previous: str | None
+    model: str
+    health: Health
+    seconds: float
+    findings: tuple[Finding, ...] = field(default_factory=tuple)
+
+    def describe(self) -> dict[str, Any]:
+        """It as it stands in JSON documents."""
+        return {
+            "device": self.device,
+            "folder": self.folder,
+            "release": self.release,
+            "previous": self.previous,
+            "model": self.model,
+            "health": self.health.describe(),
+            "seconds": self.seconds,
+        }
+
+
 @dataclass(frozen=True)
 class Trial:
     """Samples to try a model with: inputs (n, 32, 32, 3) by the artifact's names, and where they are from."""

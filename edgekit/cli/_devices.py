@@ -70,6 +70,39 @@ def delegate_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What both ways of putting a release into service take: the device, the check before, and how long to wait."""
+    for option in (
+        click.option("--seed", type=int, default=0, metavar="N", help="For random samples.  [default: 0]"),
+        click.option(
+            "--wait",
+            "wait_s",
+            type=click.FloatRange(min=0),
+            default=0,
+            metavar="SECONDS",
+            help="Wait so long while somebody else deploys.  [default: 0]",
+        ),
+        click.option("--runtime", metavar="NAME", help="What executes it there.  [default: what is set up]"),
+        click.option("--no-health-check", is_flag=True, help="Put it into service untried."),
+        click.option(
+            "--health-check",
+            metavar="DATA",
+            help="Samples that must give the same there as here.  [default: random ones]",
+        ),
+        click.option("--device", required=True, metavar="NAME|URL", help="The device."),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_health_check(options: dict[str, Any]) -> str | bool:
+    """The data of ``--health-check``, whether there is one at all otherwise; both options are taken out."""
+    data, skip = options.pop("health_check"), options.pop("no_health_check")
+    if data is not None and skip:
+        raise click.UsageError("--health-check and --no-health-check exclude each other.")
+    return data or not skip
+
+
 def chosen_devices(texts: Sequence[str]) -> "tuple[Device, ...]":
     """The devices of ``--device``.
 

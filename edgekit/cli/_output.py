@@ -13,7 +13,6 @@ with ``-q`` or ``--json``: commands need not ask. ``say("step 2 of 4: ...")`` pr
 """
 
 import json
-import math
 import os
 import shlex
 import sys
@@ -27,6 +26,7 @@ import click
 
 import edgekit
 from edgekit.cli._capture import captured
+from edgekit.documents import plain
 from edgekit.errors import EdgekitError
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Terminal:
         self, status: str, result: Mapping[str, Any], findings: "Sequence[Finding]", **more: Any
     ) -> dict[str, Any]:
         """The JSON document of the command, as `--json` prints it."""
-        document: dict[str, Any] = _plain(
+        document: dict[str, Any] = plain(
             {
                 "schema_version": 1,
                 "command": self._command,
@@ -311,18 +311,3 @@ class _Bar:
         bar.add_task(self._label, total=None)
         bar.start()
         return bar
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON can hold it: infinities and NaN become null, tuples lists, numpy numbers Python's."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return value
-    return str(value)

@@ -65,7 +65,8 @@ def _limit(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     multiple=True,
     metavar="NAME=X",
     callback=_limit,
-    help="Any limit of a budget: size_bytes, gzip_bytes, latency_ratio, latency_ms, peak_memory_bytes, placement_pct.",
+    help="Any limit of a budget: size_bytes, gzip_bytes, latency_ratio, latency_ms, peak_memory_bytes, placement_pct, "
+    "min_sparsity, max_clusters.",
 )
 @click.option("--alpha", type=float, metavar="P", help="Error rate of each verdict.  [default: 0.05]")
 @click.option("--power", type=float, metavar="P", help="How often samples asked for tell.  [default: 0.8]")

@@ -25,7 +25,7 @@ _MARGIN_BYTES = 64 << 10
 _PAUSE_S = 0.2
 _VERIFY_BYTES_PER_S = 4 << 20
 # What was handed over may still be on its way, in buffers of this size, over a link that is at least so fast.
-_BUFFERED_BYTES = 4 << 20
+_BUFFERED_BYTES = 5 << 20
 _SLOWEST_BYTES_PER_S = 64 << 10
 _MOST_BYTES = 64 << 20
 

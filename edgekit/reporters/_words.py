@@ -18,6 +18,8 @@ _TITLES = {
     "latency_ms": "latency",
     "peak_memory_bytes": "peak memory",
     "placement_pct": "placement",
+    "min_sparsity": "zero weights",
+    "max_clusters": "values of a kernel",
 }
 _DROPS = {"accuracy", "per_class"}
 

@@ -19,46 +19,31 @@ from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
-from edgekit.health_check import NOT_CHECKED, Health, Trial, check_health, failed, trial_of
+from edgekit.health_check import NOT_CHECKED, Health, PutIntoService, Trial, check_health, failed, trial_of
 
 _Progress = Callable[[int, int], None]
 _LINK_CODES = {"EK800", "EK804", "EK805"}
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """What a deployment did; ``previous`` was in service before, and can be rolled back to.
+@dataclass(frozen=True, kw_only=True)
+class Deployment(PutIntoService):
+    """What a deployment did.
 
-    ``sent`` is False where the release lay on the device already, ``switched`` where it was in service already.
+    ``bytes_sent`` is 0 where the release lay on the device already, ``switched`` False where it was in service already.
     """
 
-    device: str
-    folder: str
-    release: str
-    previous: str | None
-    model: str
     sha256: str
     bytes_sent: int
     switched: bool
-    health: Health
     removed: tuple[str, ...]
-    seconds: float
-    findings: tuple[Finding, ...] = field(default_factory=tuple)
 
     def describe(self) -> dict[str, Any]:
         """The deployment as it stands in JSON documents."""
-        return {
-            "device": self.device,
-            "folder": self.folder,
-            "release": self.release,
-            "previous": self.previous,
-            "model": self.model,
+        return super().describe() | {
             "sha256": self.sha256,
             "bytes_sent": self.bytes_sent,
             "switched": self.switched,
-            "health": self.health.describe(),
             "removed": list(self.removed),
-            "seconds": self.seconds,
         }
 
 

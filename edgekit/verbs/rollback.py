@@ -2,9 +2,7 @@
 
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from edgekit.devices import release_folders, remote_files
 from edgekit.devices.device import Device
@@ -16,33 +14,11 @@ from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError, UsageError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
-from edgekit.health_check import NOT_CHECKED, Health, check_health, failed, trial_of
+from edgekit.health_check import NOT_CHECKED, Health, PutIntoService, check_health, failed, trial_of
 
 
-@dataclass(frozen=True)
-class Rollback:
-    """What a rollback did: ``release`` is in service now, ``previous`` was before."""
-
-    device: str
-    folder: str
-    release: str
-    previous: str | None
-    model: str
-    health: Health
-    seconds: float
-    findings: tuple[Finding, ...] = field(default_factory=tuple)
-
-    def describe(self) -> dict[str, Any]:
-        """The rollback as it stands in JSON documents."""
-        return {
-            "device": self.device,
-            "folder": self.folder,
-            "release": self.release,
-            "previous": self.previous,
-            "model": self.model,
-            "health": self.health.describe(),
-            "seconds": self.seconds,
-        }
+class Rollback(PutIntoService):
+    """What a rollback did."""
 
 
 def rollback(
