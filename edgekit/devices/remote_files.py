@@ -43,7 +43,8 @@ _TAKE = (
     # Many systems' sha256sum takes three times as long as openssl, which is believed only when it says yes.
     'whole() { if [ "$size" -ge 4000000 ]; then sum=$(openssl dgst -sha256 -r < "$1" 2> /dev/null); '
     '[ "${sum%% *}" = "$digest" ] && return 0; fi; '
-    'sum=$(sha256sum < "$1") || exit 6; [ "${sum%% *}" = "$digest" ]; }; '
+    # What is gone was renamed meanwhile, by somebody else who sends the same.
+    'sum=$(sha256sum < "$1") || { [ -f "$1" ] || return 1; exit 6; }; [ "${sum%% *}" = "$digest" ]; }; '
     'read -r name digest || exit 0; part="$2.$name.part"; '
     'if [ -f "$part" ]; then echo "part $(wc -c < "$part")"; fi; '
     'if [ -f "$2" ] && [ "$(wc -c < "$2")" -eq "$size" ] && whole "$2"; then echo "have it"; fi; '
