@@ -183,7 +183,8 @@ class _Pruning:
         step = replace(job, model=source, output=output, epochs=epochs, options=options)
         step = step if last else replace(step, tflite=None)
         self._jobs.append(step)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if not last:
+            self._folder.mkdir(parents=True, exist_ok=True)
         if self._resume and not last and Path(output).is_file():
             trained = _recorded(step)
         else:
