@@ -15,7 +15,7 @@ _BLOCKS = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (256, 1), (512, 2), 
 
 
 def mobilenet(classes: int = 10) -> Any:
-    """Depthwise and pointwise convolutions on 32 x 32 images of 0..255: 0.7 M parameters, 2.8 MB as float."""
+    """Depthwise and pointwise convolutions on 32 x 32 images of 0..255: 0.62 M parameters, 2.5 MB as float."""
     import keras
     from keras import layers
 

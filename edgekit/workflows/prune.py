@@ -189,7 +189,8 @@ class _Pruning:
         step = replace(job, model=source, output=output, epochs=epochs, options=options)
         step = step if last else replace(step, tflite=None)
         self._jobs.append(step)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if not last:
+            self._folder.mkdir(parents=True, exist_ok=True)
         if self._resume and not last and Path(output).is_file():
             trained = _recorded(step)
         else:
@@ -201,6 +202,11 @@ class _Pruning:
         budget = trained.report.get("budget")
         self._target = (budget["kind"], budget["target"]) if budget else ("", 0.0)
         return trained
+
+
+def _later(event: Mapping[str, Any], epochs: int) -> Mapping[str, Any]:
+    """An event of one step as one of the whole, before which so many epochs were trained."""
+    return {**event, "epoch": event["epoch"] + epochs} if "epoch" in event else event
 
 
 def _record(trained: Trained) -> None:

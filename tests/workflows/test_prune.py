@@ -115,7 +115,7 @@ def test_resnet8_with_half_of_its_macs_is_smaller_and_faster(assets, tmp_path):
         assert sizes["after"]["size_bytes"] < 0.6 * sizes["before"]["size_bytes"]
         assert latency["ratio_ci95"][1] < 1
     accuracy = edgekit.evaluate(tflite, assets / "data" / "cifar10_test5k.npz")
-    assert accuracy.value > 0.6
+    assert accuracy.value > 0.5
 
 
 @pytest.mark.acceptance
