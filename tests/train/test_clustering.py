@@ -24,6 +24,9 @@ from edgekit.train.methods import Context
 from edgekit.train.methods.qat import prepare as prepare_qat
 from edgekit.train.preserving import structured
 
+# TensorFlow's converter is tried in TensorFlow's own interpreter, which says that it will go away.
+pytestmark = pytest.mark.filterwarnings("ignore:\\s+Warning")
+
 
 def _model():
     keras.utils.set_random_seed(3)
@@ -105,9 +108,7 @@ def test_a_step_moves_a_value_by_the_sum_over_its_weights(data):
     x = tf.constant(data[0][:5, 0, 0:2, :3].reshape(5, 6))
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(tf.square(wrapped(x)))
-    for_centroids, for_kernel = tape.gradient(
-        loss, [wrapper.centroids.value, wrapper.layer.kernel.value]
-    )
+    for_centroids, for_kernel = tape.gradient(loss, [wrapper.centroids.value, wrapper.layer.kernel.value])
     labels = nearest(kernel.ravel(), centroids).reshape(kernel.shape)
     by_hand = 2 * x.numpy().T @ (x.numpy() @ centroids[labels])
     sums = [by_hand[labels == number].sum() for number in range(3)]

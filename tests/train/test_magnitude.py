@@ -10,6 +10,9 @@ from edgekit.tflite_kernels import stored_kernels
 from edgekit.train.export import export_float, export_sparse
 from edgekit.train.magnitude import PruningSchedule, job_schedule, prune_magnitude
 
+# TensorFlow's converter is tried in TensorFlow's own interpreter, which says that it will go away.
+pytestmark = pytest.mark.filterwarnings("ignore:\\s+Warning")
+
 
 def _model():
     keras.utils.set_random_seed(3)
@@ -64,7 +67,13 @@ def test_impossible_shares_are_refused(shares):
 
 
 def test_a_job_without_an_end_leaves_a_third_of_its_steps_to_recover():
-    options = {"sparsity": 0.8, "begin_step": 30, "end_step": None, "frequency": 100, "schedule": "polynomial"}
+    options = {
+        "sparsity": 0.8,
+        "begin_step": 30,
+        "end_step": None,
+        "frequency": 100,
+        "schedule": "polynomial",
+    }
     schedule = job_schedule(options, 330)
     assert (schedule.begin_step, schedule.end_step, schedule.frequency) == (30, 230, 10)
     with pytest.raises(UsageError, match="begin at step 30"):
