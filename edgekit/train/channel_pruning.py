@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from edgekit.errors import UsageError
+from edgekit.tensor import Array
 from edgekit.train.channel_scores import Criterion, Samples, Scores, channel_scores
-from edgekit.train.channels import Channels, Flags
+from edgekit.train.channels import Channels, Flags, Ids
 from edgekit.train.graph import Call, Graph, Make, copy_layer, copying, unique_names
 
 Scope = Literal["global", "layer"]
@@ -20,7 +21,8 @@ Scope = Literal["global", "layer"]
 class ChannelOptions:
     """How channels are chosen.
 
-    ``scope`` ranks all channels together, or takes the same share of each layer. Each layer keeps ``min_channels``
+    ``scope`` ranks all channels together (``taylor``: by the change of the loss for each multiply-accumulate that is
+    saved), or takes the same share of each layer. Each layer keeps ``min_channels``
     at least and, as far as it has so many, a ``multiple``. Layers whose names match ``exclude`` stay as they are.
     """
 
@@ -53,7 +55,14 @@ class Ranking:
             self._above[members[np.argsort(-scores[units[members]], kind="stable")]] = np.arange(len(members))
         self._units = units
         share = (self._above + 0.5) / self._sizes[self._group] if len(units) else self._above
-        self._order = np.argsort(scores[units] if options.scope == "global" else -share, kind="stable")
+        if options.scope == "layer":
+            value = -share
+        elif options.criterion == "taylor":
+            # A change of the loss has to be worth the multiplications: else the cheapest layers are emptied first.
+            value = scores[units] / _macs_of_one(channels, units, self._group)[self._group]
+        else:
+            value = scores[units]
+        self._order = np.argsort(value, kind="stable")
 
     def keep(self, removed: int) -> Flags:
         """The mask of channels that stay when the ``removed`` least important go, minimum and multiple kept."""
@@ -75,6 +84,17 @@ class Ranking:
         counts = range(self.most + 1)
         found = bisect_left(counts, 1, key=lambda count: cost(self.keep(count)) <= limit)
         return found if found <= self.most else None
+
+
+def _macs_of_one(channels: Channels, units: Ids, group: Ids) -> Array:
+    """The multiply-accumulates that go with one channel of each group."""
+    keep = np.ones(channels.count, np.bool_)
+    whole, saved = channels.macs(keep), []
+    for unit in units[np.unique(group, return_index=True)[1]]:
+        keep[unit] = False
+        saved.append(max(1, whole - channels.macs(keep)))
+        keep[unit] = True
+    return np.asarray(saved, np.float64)
 
 
 def prune_channels(

@@ -24,6 +24,7 @@ from edgekit.train.objective import choose
 _SAMPLES = 1024
 _TAYLOR_BATCH = 32
 _STATISTICS_BATCH = 128
+_MOMENTUM = 0.9
 _ATTEMPTS = 8
 _LABELS = 512
 
@@ -67,7 +68,23 @@ def prepare_structured(model: Any, context: Context) -> Prepared:
     pruned = without(channels, reached.keep)
     feed = _some(pruned, context)
     refresh_statistics(pruned, (x for x, _y in feed.epoch(_STATISTICS_BATCH, context.job.seed)))
-    return Prepared(pruned, report=lambda _model: report, findings=findings)
+    finish = _quick_statistics(pruned)
+    return Prepared(pruned, finish=finish, report=lambda _model: report, findings=findings)
+
+
+def _quick_statistics(model: Any) -> Callable[[Any], Any]:
+    """Let means and variances follow within the few steps of a short training; gives what undoes it at the end."""
+    norms = [layer for layer in model._flatten_layers() if hasattr(layer, "moving_mean")]
+    usual = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = min(layer.momentum, _MOMENTUM)
+
+    def finish(fitted: Any) -> Any:
+        for layer, momentum in zip(norms, usual, strict=True):
+            layer.momentum = momentum
+        return fitted
+
+    return finish
 
 
 def prepare_candidates(model: Any, context: Context) -> Prepared:
