@@ -111,7 +111,7 @@ def train(
     if job.validation is None:
         message = "There is no validation data: nothing says when training goes too far."
         findings.append(Finding("EK734", message, "Give --validation DATA, which no epoch trains on."))
-    result = training_process.train(job, progress)
+    result = _run(job, progress)
     findings += [Finding(**{**found, "level": Level(found["level"])}) for found in result["findings"]]
     artifact = open_artifact(outputs[0])
     for output in outputs:
@@ -127,6 +127,16 @@ def train(
         findings=tuple(findings),
         seconds=result["seconds"],
     )
+
+
+def _run(job: Job, progress: Report | None) -> dict[str, Any]:
+    try:
+        return training_process.train(job, progress)
+    except KeyboardInterrupt:
+        if progress and job.checkpoints.is_dir():
+            text = "The last whole epoch is kept: run the same command with --resume to go on after it."
+            progress({"event": "say", "text": text})
+        raise
 
 
 def _forget(folder: Path) -> None:

@@ -65,7 +65,5 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
     bits: dict[str, Any] = {name: int(options.pop(name)) for name in ("weight_bits", "activation_bits")}
     with epoch_progress(f"training {model.name}", options["epochs"]) as report:
         trained = edgekit.qat(model, output, progress=report, **bits, **options)
-    kept = trained.report["float_layers"]
     lines = [f"{len(trained.report['quantized_layers'])} layers with weights are quantized."]
-    lines += [f"These stay float: {', '.join(kept)}."] if kept else []
     return outcome(trained, lines)

@@ -86,11 +86,17 @@ def _folded(layer: Any, norm: Any) -> list[Array]:
     kernel = np.asarray(layer.kernel)
     channels = int(np.prod([kernel.shape[axis] for axis in _CHANNEL_AXES[type(layer).__name__]]))
     bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(channels, kernel.dtype)
-    mean, variance = np.asarray(norm.moving_mean), np.asarray(norm.moving_variance)
-    gamma = np.asarray(norm.gamma) if norm.scale else np.ones(channels, kernel.dtype)
-    beta = np.asarray(norm.beta) if norm.center else np.zeros(channels, kernel.dtype)
-    factor = gamma / np.sqrt(variance + norm.epsilon)
+    factor, offset = as_factors(norm)
     shape = [1] * kernel.ndim
     for axis in _CHANNEL_AXES[type(layer).__name__]:
         shape[axis] = kernel.shape[axis]
-    return [kernel * factor.reshape(shape), beta + (bias - mean) * factor]
+    return [kernel * factor.reshape(shape), bias * factor + offset]
+
+
+def as_factors(norm: Any) -> tuple[Array, Array]:
+    """A batch normalization at rest as ``x * factor + offset``, each ``(channels,)``."""
+    mean, variance = np.asarray(norm.moving_mean), np.asarray(norm.moving_variance)
+    gamma = np.asarray(norm.gamma) if norm.scale else np.ones_like(mean)
+    beta = np.asarray(norm.beta) if norm.center else np.zeros_like(mean)
+    factor = gamma / np.sqrt(variance + norm.epsilon)
+    return factor, beta - mean * factor

@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgekit import files
+from edgekit.errors import ModelError
 from edgekit.findings import Finding
+
+_HINT = "Train with 8 bits, or use `edgekit quantize --recipe int16x8` on the float model."
 
 
 def export_qat(
@@ -20,7 +23,10 @@ def export_qat(
 
     Raises:
         OutputError: The file cannot be written.
+        ModelError: Its activations have 16 bits.
     """
+    if any(getattr(layer, "bits", 8) == 16 for layer in model._flatten_layers()):
+        raise ModelError("EK741", "Activations of 16 bits cannot be exported as they were trained.", _HINT)
     _export(model, Path(output), {"batch": batch, "optimize": "trained", "io": io})
 
 

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from edgekit.train.fixed_point import rounded_twice
+
 Ranges = Literal["moving", "learned"]
 
 _MOMENTUM = 0.95
@@ -148,7 +150,7 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         return result
 
     def _on_grid(self, x: Any, grid: Mapping[str, float]) -> Any:
-        """What XNNPACK computes: sums of integers, one factor per channel, rounded half to even."""
+        """What the device computes: sums of integers, rounded to the steps of the output."""
         scales = self.scales()
         kernel = tf.round(self.rounded(self.layer.kernel) / self._along_kernel(scales))
         step = np.float32(grid["input_scale"]) * scales
@@ -157,7 +159,10 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         total = self._run(tf.round(x / grid["input_scale"]), kernel, bias)
         output = np.float32(grid["output_scale"])
         low, high = -128 - grid["output_zero_point"], 127 - grid["output_zero_point"]
-        return tf.clip_by_value(tf.round(total * (step / output)), low, high) * output
+        # XNNPACK has one factor in float32. It leaves convolutions of 4 bits to TFLite's own kernels.
+        by_xnnpack = self.bits == 8 or isinstance(self.layer, keras.layers.Dense)
+        rounded = tf.round(total * (step / output)) if by_xnnpack else rounded_twice(total, step, output)
+        return tf.clip_by_value(rounded, low, high) * output
 
     def rounded(self, kernel: Any) -> Any:
         """The kernel as the device will have it, in real numbers."""

@@ -99,10 +99,13 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
 
     def resume(self) -> int:
         """Take up the checkpoint; gives the epoch to start with."""
-        state = self._checkpoint.restore(self._fitted)
-        if state is None:
+        restored = self._checkpoint.restore(self._fitted)
+        if restored is None:
             return 0
+        state, best = restored
         self._epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        self._good = self._fitted.get_weights()
+        self._best = (*state["best"], best) if state["best"] else None
         self._findings.append(
             Finding("EK729", f"Training went on after epoch {len(self._epochs)}.", level=Level.NOTE)
         )
@@ -133,7 +136,11 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
         self._epochs.append(done)
         self._good = self._fitted.get_weights()
         self._remember_best()
-        self._checkpoint.save(self._fitted, {"epochs": [asdict(epoch) for epoch in self._epochs]})
+        state = {
+            "epochs": [asdict(epoch) for epoch in self._epochs],
+            "best": self._best[:2] if self._best else None,
+        }
+        self._checkpoint.save(self._fitted, state, self._best[2] if self._best else ())
         self._report({"event": "epoch", "epoch": done.epoch, "numbers": numbers, "seconds": done.seconds})
 
     def finish(self) -> tuple[list[Epoch], list[Finding]]:

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+# So long may the training process take to end in order.
+ENDING_S = 10.0
+
 
 @dataclass(frozen=True)
 class Job:

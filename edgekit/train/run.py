@@ -64,8 +64,11 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
     with files.atomic_write(Path(job.output)) as partial:
         # Keras decides by the name what it writes.
         named = partial.with_name(partial.name + ".keras")
-        model.save(named)
-        named.rename(partial)
+        try:
+            model.save(named)
+            named.rename(partial)
+        finally:
+            named.unlink(missing_ok=True)
     if job.tflite:
         findings += _export(model, prepared.export, job.tflite)
     return {

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit.errors import UsageError
 from edgekit.findings import Finding, Level
 from edgekit.tflite_kernels import counts, holds, stored_kernels
 from edgekit.training import Report, Trained, job_for, train
@@ -53,6 +54,9 @@ def qat(
         ModelError: The model cannot be trained, or training failed.
         DataError: The data does not fit it.
     """
+    if activation_bits == 16 and training.get("tflite"):
+        hint = "Leave --tflite out, or train with 8 bits."
+        raise UsageError("EK741", "Activations of 16 bits cannot be exported as they were trained.", hint)
     options = {
         "weight_bits": weight_bits,
         "activation_bits": activation_bits,

@@ -158,8 +158,15 @@ def test_excluded_layers_keep_their_weights(data):
         cluster_weights(model, 1)
 
 
-def _qat(model, data, tmp_path, preserve, **options):
-    job = Job("qat", "m", str(tmp_path / "o.keras"), "t", 1, options={"preserve": preserve, **options})
+def _qat(model, data, tmp_path, preserve, weight_bits=8):
+    job = Job(
+        "qat",
+        "m",
+        str(tmp_path / "o.keras"),
+        "t",
+        1,
+        options={"preserve": preserve, "weight_bits": weight_bits},
+    )
     prepared = prepare_qat(model, Context(job, None, None, tmp_path, print))
     _fit(prepared.model, data, prepared.callbacks)
     finished = prepared.finish(prepared.model)

@@ -4,12 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from jsonschema import validate
 
-import edgekit
-from edgekit.cli import main
+from edgekit.cli import run
 from edgekit.tflite_kernels import stored_kernels
+from edgekit.verbs.schema import schema
 
 
 @pytest.fixture(scope="module")
@@ -21,19 +20,24 @@ def samples(tmp_path_factory):
     return path
 
 
-def _run(*arguments):
-    done = CliRunner().invoke(main, [*map(str, arguments), "--json"])
-    assert done.exit_code == 0, done.output
-    document = json.loads(done.stdout)
-    validate(document["result"], edgekit.schema(arguments[0]))
-    return document
+@pytest.fixture
+def document(capsys):
+    """Run a command line and check its document before handing it over."""
+
+    def ask(*arguments):
+        assert run([*map(str, arguments), "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        validate(answer, schema(arguments[0]))
+        return answer
+
+    return ask
 
 
 @pytest.mark.slow
-def test_a_clustered_file_compresses_and_qat_keeps_its_values(models, samples, tmp_path):
+def test_a_clustered_file_compresses_and_qat_keeps_its_values(models, samples, tmp_path, document):
     clustered, tflite = tmp_path / "clustered.keras", tmp_path / "clustered.tflite"
     options = ["--train", samples, "--validation", samples, "--epochs", "1"]
-    found = _run(
+    found = document(
         "cluster", models.keras_cnn, "-o", clustered, *options, "--clusters", "8", "--tflite", tflite
     )
     report = found["result"]["report"]
@@ -45,7 +49,7 @@ def test_a_clustered_file_compresses_and_qat_keeps_its_values(models, samples, t
     assert found["result"]["tflite"]["gzip_bytes"] < 0.6 * report["before"]["gzip_bytes"]
 
     int8 = tmp_path / "int8.tflite"
-    found = _run(
+    found = document(
         "qat", clustered, "-o", tmp_path / "q.keras", *options, "--preserve", "clusters", "--tflite", int8
     )
     kept = found["result"]["report"]["kept"]
@@ -56,9 +60,9 @@ def test_a_clustered_file_compresses_and_qat_keeps_its_values(models, samples, t
 
 
 @pytest.mark.slow
-def test_a_pruned_file_has_the_zeros_that_the_report_tells(models, samples, tmp_path):
+def test_a_pruned_file_has_the_zeros_that_the_report_tells(models, samples, tmp_path, document):
     tflite = tmp_path / "pruned.tflite"
-    found = _run(
+    found = document(
         *("prune", models.keras_cnn, "-o", tmp_path / "pruned.keras", "--train", samples, "--epochs", "3"),
         *("--sparsity", "0.75", "--early-stopping", "1", "--no-benchmark", "--tflite", tflite),
     )

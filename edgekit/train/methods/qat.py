@@ -9,8 +9,10 @@ from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights
 from edgekit.train.kernels import Kernel
 from edgekit.train.methods import Context, Prepared
 from edgekit.train.preserving import Kept, Preserve, StructureKept, structured
-from edgekit.train.qat import QATOptions, apply_qat
+from edgekit.train.qat import QATOptions, apply_qat, float_layers
 from edgekit.train.settle import settle
+
+_NAMED = 8
 
 
 def prepare(model: Any, context: Context) -> Prepared:
@@ -24,6 +26,15 @@ def prepare(model: Any, context: Context) -> Prepared:
     if kept:
         callbacks.insert(0, StructureKept(kept))
     described = [entry.describe() for entry in kept]
+    findings += [_stays_float(names)] if (names := float_layers(quantized)) else []
+    wider = [
+        layer.name
+        for layer in quantized.layers
+        if isinstance(layer, FakeQuantWeights) and layer.bits != options["weight_bits"]
+    ]
+    if wider:
+        message = f"TFLite has no kernel of 4 bits for these layers, which get weights of 8 bits: {', '.join(wider)}."
+        findings.append(Finding("EK742", message))
     return Prepared(
         quantized,
         callbacks,
@@ -54,6 +65,12 @@ def _kept(model: Any, preserve: Preserve) -> tuple[tuple[Kept, ...], list[Findin
     return kept, [Finding("EK758", message, "--preserve none lets all weights move.", Level.NOTE)]
 
 
+def _stays_float(names: list[str]) -> Finding:
+    named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    message = f"{len(names)} layers stay float32: {named}."
+    return Finding("EK740", message, "TFLite converts values to float32 and back around each of them.")
+
+
 def _settled(model: Any) -> Any:
     settle(model)
     return model
@@ -61,12 +78,7 @@ def _settled(model: Any) -> Any:
 
 def _report(model: Any) -> dict[str, Any]:
     wrapped = [layer for layer in model.layers if isinstance(layer, FakeQuantWeights)]
-    kept = [
-        layer.name
-        for layer in model.layers
-        if layer.weights and not isinstance(layer, FakeQuant | FakeQuantWeights)
-    ]
-    return {"quantized_layers": [layer.name for layer in wrapped], "float_layers": kept}
+    return {"quantized_layers": [layer.name for layer in wrapped], "float_layers": float_layers(model)}
 
 
 class QuantizerFreeze(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
