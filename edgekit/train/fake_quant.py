@@ -4,7 +4,8 @@ Both use TensorFlow's fake quantization, whose gradient passes straight through 
 which its converter turns into the very scales that were trained with.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import keras
@@ -203,3 +204,18 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         """The layer's options."""
         own = {"bits": self.bits, "per_channel": self.per_channel, "grid": self.grid}
         return {**super().get_config(), **own, "activation": keras.activations.serialize(self.activation)}
+
+
+@contextmanager
+def as_trained(model: Any) -> Iterator[None]:
+    """Let the layers of a model compute with fake quantization alone, which is what the converter understands."""
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, FakeQuant | FakeQuantWeights)]
+    name = {FakeQuant: "settled", FakeQuantWeights: "grid"}
+    before = [getattr(layer, name[type(layer)]) for layer in layers]
+    for layer in layers:
+        setattr(layer, name[type(layer)], None)
+    try:
+        yield
+    finally:
+        for layer, value in zip(layers, before, strict=True):
+            setattr(layer, name[type(layer)], value)

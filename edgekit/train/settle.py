@@ -5,8 +5,6 @@ near to the middle of two steps that float arithmetic falls to the other side. O
 and after ten layers a fifth of all values differ by a step.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -68,18 +66,3 @@ def _after(graph: Graph, call: Call) -> FakeQuant | None:
     if reader is not None and not isinstance(reader.operation, FakeQuant):
         reader = graph.only_consumer(reader.outputs[0])
     return reader.operation if reader and isinstance(reader.operation, FakeQuant) else None
-
-
-@contextmanager
-def as_trained(model: Any) -> Iterator[None]:
-    """Let the layers of a model compute with fake quantization alone, which is what the converter understands."""
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, FakeQuant | FakeQuantWeights)]
-    name = {FakeQuant: "settled", FakeQuantWeights: "grid"}
-    before = [getattr(layer, name[type(layer)]) for layer in layers]
-    for layer in layers:
-        setattr(layer, name[type(layer)], None)
-    try:
-        yield
-    finally:
-        for layer, value in zip(layers, before, strict=True):
-            setattr(layer, name[type(layer)], value)
