@@ -203,6 +203,11 @@ class _Pruning:
         return trained
 
 
+def _later(event: Mapping[str, Any], epochs: int) -> Mapping[str, Any]:
+    """An event of one step as one of the whole, before which so many epochs were trained."""
+    return {**event, "epoch": event["epoch"] + epochs} if "epoch" in event else event
+
+
 def _record(trained: Trained) -> None:
     """Keep what a later --resume has to know of a finished step."""
     document = {"trained": trained.describe(), "seconds": trained.seconds}
