@@ -13,7 +13,6 @@ _EPILOG = """\b
 Examples:
   edgekit cluster model.keras -o clustered.keras --train train.npz --validation val.npz --tflite clustered.tflite
   edgekit cluster model.keras -o clustered.keras --train train.npz --clusters 32 --init density --exclude '^conv1$'
-  edgekit qat clustered.keras -o int8.keras --train train.npz --preserve clusters --tflite int8.tflite
 """
 
 

@@ -15,6 +15,7 @@ Examples:
   edgekit qat model.keras -o qat4.keras --train train.npz --weight-bits 4 --epochs 10 --tflite int4.tflite
   edgekit qat model.keras -o qat4.keras --train train.npz --weight-bits 4 --teacher large.tflite
   edgekit qat model.h5 -o qat.keras --train images/ --exclude '^dense$' --ranges learned
+  edgekit qat clustered.keras -o qat.keras --train train.npz --preserve clusters --tflite int8.tflite
 """
 
 

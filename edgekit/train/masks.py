@@ -93,7 +93,7 @@ def mask_for(
 
 
 def _largest(magnitude: Array, sparsity: float) -> Array:
-    gone = round(sparsity * magnitude.size)
+    gone = min(round(sparsity * magnitude.size), magnitude.size - 1)  # a layer of zeros would cut the model
     mask = np.ones(magnitude.size, np.float32)
     # Sorted, not compared with a threshold: equal magnitudes would go together. A stable order takes up the
     # same weights again after an interruption.

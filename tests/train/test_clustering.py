@@ -24,6 +24,9 @@ from edgekit.train.methods import Context
 from edgekit.train.methods.qat import prepare as prepare_qat
 from edgekit.train.preserving import structured
 
+# TensorFlow's converter is tried in TensorFlow's own interpreter, which says that it will go away.
+pytestmark = pytest.mark.filterwarnings("ignore:\\s+Warning")
+
 
 def _model():
     keras.utils.set_random_seed(3)
@@ -155,8 +158,15 @@ def test_excluded_layers_keep_their_weights(data):
         cluster_weights(model, 1)
 
 
-def _qat(model, data, tmp_path, preserve, **options):
-    job = Job("qat", "m", str(tmp_path / "o.keras"), "t", 1, options={"preserve": preserve, **options})
+def _qat(model, data, tmp_path, preserve, weight_bits=8):
+    job = Job(
+        "qat",
+        "m",
+        str(tmp_path / "o.keras"),
+        "t",
+        1,
+        options={"preserve": preserve, "weight_bits": weight_bits},
+    )
     prepared = prepare_qat(model, Context(job, None, None, tmp_path, print))
     _fit(prepared.model, data, prepared.callbacks)
     finished = prepared.finish(prepared.model)

@@ -10,6 +10,9 @@ from edgekit.tflite_kernels import stored_kernels
 from edgekit.train.export import export_float, export_sparse
 from edgekit.train.magnitude import PruningSchedule, job_schedule, prune_magnitude
 
+# TensorFlow's converter is tried in TensorFlow's own interpreter, which says that it will go away.
+pytestmark = pytest.mark.filterwarnings("ignore:\\s+Warning")
+
 
 def _model():
     keras.utils.set_random_seed(3)

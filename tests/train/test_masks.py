@@ -11,12 +11,17 @@ def _kernel(*shape):
     return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.83, 0.999])
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.83, 0.99])
 def test_the_share_is_exact_and_what_goes_is_smaller_than_what_stays(sparsity):
     kernel = _kernel(3, 3, 5, 7)
     mask = mask_for(kernel, sparsity)
     assert (mask == 0).sum() == round(sparsity * kernel.size)
     assert np.abs(kernel[mask == 0]).max() < np.abs(kernel[mask == 1]).min()
+
+
+def test_one_weight_stays_in_any_case():
+    kernel = _kernel(10)
+    assert np.flatnonzero(mask_for(kernel, 0.999)) == [np.abs(kernel).argmax()]
 
 
 def test_equal_weights_do_not_all_go():
