@@ -1,7 +1,8 @@
 """What edgekit's way to a device costs: uploads against scp, and commands against ssh and against bare asyncssh.
 
 Everything goes over loopback to the sshd of tests/devicelab, so what is measured is work and round trips, not a
-network: ``python benchmarks/device_link.py [PAIRS]``.
+network: ``python benchmarks/device_link.py [PAIRS]``. scp alone neither syncs nor checks what it wrote, so uploads
+stand against scp and against what it takes to make as sure by hand.
 """
 
 import asyncio
@@ -28,25 +29,28 @@ from edgekit.devices import remote_files
 from edgekit.devices.device import Device
 from edgekit.devices.shell import Shell
 
-_FILE_BYTES = 20_000_000
+_SIZES_MB = 20, 200
 
 
 def main(pairs: int) -> None:
     """Measure and print the table."""
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(Sshd(Path(folder))) as sshd:
-        source = Path(folder, "model.tflite")
-        source.write_bytes(os.urandom(_FILE_BYTES))
         device = Device("lab", sshd.access.url, None, str(sshd.access.config))
         _add_control_master(sshd.access)
         ssh = ["ssh", "-F", str(sshd.access.config)]
         rows = {}
         with Shell(device) as shell, _bare_run(sshd.access) as bare_run, _master(ssh):
-            target = f"{sshd.home}/ours"
-            copy = ["scp", "-q", *ssh[1:], str(source), f"master:{sshd.home}/theirs"]
-            rows["upload of 20 MB, connected, against scp with ControlMaster"] = _paired(
-                lambda: remote_files.upload(shell, source, target), lambda: _call(copy), pairs,
-                reset=lambda: Path(target).unlink(missing_ok=True),
-            )  # fmt: skip
+            for size_mb in _SIZES_MB:
+                source, theirs, ours = (Path(folder, name) for name in ("source", "theirs", "ours"))
+                source.write_bytes(os.urandom(size_mb * 1_000_000))
+                copy = ["scp", "-q", *ssh[1:], str(source), f"master:{theirs}"]
+                check = [*ssh, "master", f"sha256sum {theirs} > {theirs}.sum; sync {theirs}"]
+                for words, commands in (("scp", [copy]), ("scp, then sha256sum and sync", [copy, check])):
+                    rows[f"upload of {size_mb} MB, connected, against {words} with ControlMaster"] = _paired(
+                        lambda source=source, ours=ours: remote_files.upload(shell, source, str(ours)),
+                        lambda commands=commands: _call(*commands), pairs,
+                        reset=lambda ours=ours, theirs=theirs: _remove(ours, theirs),
+                    )  # fmt: skip
             rows["a command, against ssh with ControlMaster"] = _paired(
                 lambda: shell.run("true"), lambda: _call([*ssh, "master", "true"]), 5 * pairs
             )
@@ -79,8 +83,16 @@ def _paired(
     return result
 
 
-def _call(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+def _call(*commands: list[str]) -> None:
+    for command in commands:
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+
+def _remove(*paths: Path) -> None:
+    """What was written before: a new file each time, and no old one left to be written to the disk."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+    os.sync()
 
 
 def _add_control_master(access: SshAccess) -> None:

@@ -21,16 +21,19 @@ _HOME = {
     "before_and_after": "edgekit.workflows.before_after",
     "benchmark": "edgekit.verbs.benchmark",
     "check": "edgekit.workflows.check",
+    "cluster": "edgekit.verbs.cluster",
     "compare": "edgekit.workflows.compare",
     "create_baseline": "edgekit.workflows.baseline",
     "debug": "edgekit.verbs.debug",
     "deploy": "edgekit.verbs.deploy",
     "device_add": "edgekit.verbs.device",
+    "device_clean": "edgekit.verbs.device",
     "device_list": "edgekit.verbs.device",
     "device_probe": "edgekit.verbs.device",
     "device_remove": "edgekit.verbs.device",
     "device_setup": "edgekit.verbs.device_setup",
     "device_setup_native": "edgekit.verbs.device_setup_native",
+    "distill": "edgekit.verbs.distill",
     "doctor": "edgekit.verbs.doctor",
     "evaluate": "edgekit.verbs.evaluate",
     "explain": "edgekit.findings",
@@ -38,6 +41,7 @@ _HOME = {
     "open_artifact": "edgekit.formats",
     "open_dataset": "edgekit.data",
     "promote": "edgekit.workflows.baseline",
+    "prune": "edgekit.workflows.prune",
     "qat": "edgekit.verbs.qat",
     "quantize": "edgekit.verbs.quantize",
     "report": "edgekit.workflows.report",
@@ -61,16 +65,19 @@ __all__ = [
     "before_and_after",
     "benchmark",
     "check",
+    "cluster",
     "compare",
     "create_baseline",
     "debug",
     "deploy",
     "device_add",
+    "device_clean",
     "device_list",
     "device_probe",
     "device_remove",
     "device_setup",
     "device_setup_native",
+    "distill",
     "doctor",
     "evaluate",
     "explain",
@@ -78,6 +85,7 @@ __all__ = [
     "open_artifact",
     "open_dataset",
     "promote",
+    "prune",
     "qat",
     "quantize",
     "report",
@@ -97,11 +105,13 @@ if TYPE_CHECKING:
     from edgekit.formats import open_artifact
     from edgekit.recipe import Recipe
     from edgekit.verbs.benchmark import benchmark
+    from edgekit.verbs.cluster import cluster
     from edgekit.verbs.debug import debug
     from edgekit.verbs.deploy import deploy
-    from edgekit.verbs.device import device_add, device_list, device_probe, device_remove
+    from edgekit.verbs.device import device_add, device_clean, device_list, device_probe, device_remove
     from edgekit.verbs.device_setup import device_setup
     from edgekit.verbs.device_setup_native import device_setup_native
+    from edgekit.verbs.distill import distill
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect
@@ -114,6 +124,7 @@ if TYPE_CHECKING:
     from edgekit.workflows.before_after import before_and_after
     from edgekit.workflows.check import check
     from edgekit.workflows.compare import compare
+    from edgekit.workflows.prune import prune
     from edgekit.workflows.report import report
     from edgekit.workflows.run import run
 

@@ -103,15 +103,15 @@ class DeviceBench:
     def subject(self, artifact: Artifact, runtime: str | None) -> Subject:
         """See ``Bench.subject``: the model is sent there, unless it is there already."""
         chosen = choose_runtime(self._shell, artifact, runtime)
-        subject = Subject(artifact, chosen.name, place(self._shell, artifact))
+        path = place(self._shell, artifact)
         if self._probe is None:
-            self._probe = self._stack.enter_context(start_worker(self._shell, chosen, artifact))
-        return subject
+            self._probe = self._stack.enter_context(start_worker(self._shell, chosen, artifact, path))
+        return Subject(artifact, chosen.name, path)
 
     def worker(self, subject: Subject) -> WorkerProcess:
         """See ``Bench.worker``."""
         chosen = choose_runtime(self._shell, subject.artifact, subject.runtime)
-        return start_worker(self._shell, chosen, subject.artifact)
+        return start_worker(self._shell, chosen, subject.artifact, subject.path or "")
 
     def conditions(self, workers: Sequence[WorkerProcess], window_s: float) -> Conditions:
         """See ``Bench.conditions``."""

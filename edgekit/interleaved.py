@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -27,6 +28,13 @@ RUNTIMES = {
     "onnxruntime": Format.ONNX,
 }
 
+_GPU = "gpu"
+_PRECISE = {"precision": "float32"}
+_INSTEAD = {
+    "native": "Name the library of a GPU delegate on the device, --delegate /PATH/LIBRARY, or use --runtime litert.",
+    "tflite_runtime": "Name the library of a GPU delegate, --delegate /PATH/LIBRARY, or use --runtime litert.",
+    "onnxruntime": "Leave --delegate out, or give a .tflite model.",
+}
 _ROUNDS = 30
 _MIN_ROUNDS = 10
 _MAX_RUNS = 30_000
@@ -45,14 +53,18 @@ _TIMED = 0.25
 
 @dataclass(frozen=True)
 class Delegate:
-    """A TFLite delegate in a library of the machine that runs the model: ``libneuron.so,cache=/tmp``."""
+    """A TFLite delegate of the machine that runs the model.
+
+    Either a library there, as in ``libneuron.so,cache=/tmp``, or ``gpu``: LiteRT's own accelerator. Many GPUs compute
+    real numbers in 16 bits unless they are told otherwise, with ``gpu,precision=float32``.
+    """
 
     library: str
     options: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``LIBRARY[,KEY=VALUE...]``.
+        """Read ``LIBRARY[,KEY=VALUE...]`` or ``gpu[,precision=float32]``.
 
         Raises:
             UsageError: An option has no value, or there is no library.
@@ -61,9 +73,35 @@ class Delegate:
         pairs = [option.partition("=") for option in options]
         if not library or not all(key and sign for key, sign, _ in pairs):
             raise UsageError(
-                "EK523", f"{text!r} names no delegate.", "Use --delegate LIBRARY[,KEY=VALUE...], or cpu."
+                "EK523", f"{text!r} names no delegate.", "Use --delegate LIBRARY[,KEY=VALUE...], gpu or cpu."
             )
-        return cls(library, {key: value for key, _, value in pairs})
+        delegate = cls(library, {key: value for key, _, value in pairs})
+        if delegate.is_gpu and dict(delegate.options) not in ({}, _PRECISE):
+            raise UsageError(
+                "EK523", f"{text!r}: LiteRT's GPU takes no such option.", "Use gpu or gpu,precision=float32."
+            )
+        return delegate
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is LiteRT's own accelerator, and no library."""
+        return self.library == _GPU
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "the GPU" if self.is_gpu else Path(self.library).name
+
+    def require(self, runtime: str) -> None:
+        """Make sure that a runtime can use it.
+
+        Raises:
+            UsageError: It is the GPU, and the runtime has none.
+        """
+        if self.is_gpu and runtime != "litert":
+            raise UsageError(
+                "EK542", f"{runtime} has no GPU of its own: {_GPU} is LiteRT's.", _INSTEAD[runtime]
+            )
 
     def describe(self) -> dict[str, Any]:
         """The delegate as it stands in JSON documents."""
@@ -138,6 +176,8 @@ class Runner:
         self._options = options
         self._blocks: list[tuple[float, ...]] = []
         self._starts_ns: list[int] = []
+        if options.delegate is not None:
+            options.delegate.require(subject.runtime)
         opened = process.ask(
             "open",
             deadline_s=options.deadline_s,

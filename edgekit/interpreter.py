@@ -115,8 +115,8 @@ class InterpreterSession:
         return ModelError(code, message, hint, detail=str(error))
 
 
-def open_litert(artifact: Artifact, *, threads: int, xnnpack: bool) -> InterpreterSession:
-    """Load a model into LiteRT, with XNNPACK or with its built-in kernels alone.
+def open_litert(artifact: Artifact, *, threads: int, kernels: str) -> InterpreterSession:
+    """Load a model into LiteRT. ``kernels`` are xnnpack, which it uses by default, builtin or reference.
 
     Raises:
         ModelError: The model cannot be loaded.
@@ -128,7 +128,11 @@ def open_litert(artifact: Artifact, *, threads: int, xnnpack: bool) -> Interpret
         raise DependencyError(
             "EK616", "LiteRT is not installed.", "pip install ai-edge-litert==2.3.0"
         ) from error
-    resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    resolver = {
+        "xnnpack": OpResolverType.AUTO,
+        "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        "reference": OpResolverType.BUILTIN_REF,
+    }[kernels]
 
     def load() -> Interpreter:
         return Interpreter(

@@ -11,6 +11,7 @@ from edgekit.errors import UsageError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.preprocessing import load_preprocessing
+from edgekit.teacher_pass import Teacher, teach
 from edgekit.train.job import Epoch, Job
 from edgekit.versions import installed_versions
 
@@ -83,12 +84,18 @@ def job_for(
 
 
 def train(
-    job: Job, *, overwrite: bool = False, resume: bool = False, progress: Report | None = None
+    job: Job,
+    *,
+    teacher: Teacher | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Report | None = None,
 ) -> Trained:
     """Do a job and read back what it wrote.
 
     Args:
         job: What to train.
+        teacher: Whose answers are learnt beside the labels.
         overwrite: Replace outputs that exist.
         resume: Go on after the last epoch of a run of the same job that was interrupted; else begin anew.
         progress: Told about each epoch and, twice a second, about the step in it.
@@ -111,7 +118,10 @@ def train(
     if job.validation is None:
         message = "There is no validation data: nothing says when training goes too far."
         findings.append(Finding("EK734", message, "Give --validation DATA, which no epoch trains on."))
-    result = training_process.train(job, progress)
+    if teacher is not None:
+        job, notes = teach(job, source, teacher, progress)
+        findings += notes
+    result = _run(job, progress)
     findings += [Finding(**{**found, "level": Level(found["level"])}) for found in result["findings"]]
     artifact = open_artifact(outputs[0])
     for output in outputs:
@@ -127,6 +137,16 @@ def train(
         findings=tuple(findings),
         seconds=result["seconds"],
     )
+
+
+def _run(job: Job, progress: Report | None) -> dict[str, Any]:
+    try:
+        return training_process.train(job, progress)
+    except KeyboardInterrupt:
+        if progress and job.checkpoints.is_dir():
+            text = "The last whole epoch is kept: run the same command with --resume to go on after it."
+            progress({"event": "say", "text": text})
+        raise
 
 
 def _forget(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from edgekit import errors, tensorflow_process
 from edgekit.errors import ModelError
 from edgekit.tensorflow_errors import translate
-from edgekit.train.job import Job
+from edgekit.train.job import ENDING_S, Job
 
 _PYTHON = [sys.executable, "-P", "-m", "edgekit.train"]
 _LOG_BYTES = 8000
@@ -48,11 +48,20 @@ def train(job: Job, report: Report | None = None) -> dict[str, Any]:
         try:
             return _follow(process, job, report or (lambda _event: None), log)
         finally:
-            process.kill()
-            process.wait()
+            _end(process)
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     stream.close()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Let it remove what it has half written, but do not wait for ever."""
+    process.terminate()
+    try:
+        process.wait(ENDING_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _follow(process: "subprocess.Popen[bytes]", job: Job, report: Report, log: Any) -> dict[str, Any]:

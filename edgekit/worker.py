@@ -20,6 +20,7 @@ A request that outlives its deadline ends the process, also when nobody is left 
 from __future__ import annotations
 
 import array
+import contextlib
 import functools
 import gc
 import importlib
@@ -31,9 +32,13 @@ import re
 import resource
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Warm-up goes on until the medians of the last three windows agree within 3%. A window is as many runs
 # as fill 20 ms, and at least three: below that, one interrupt of the kernel moves its median.
@@ -44,9 +49,12 @@ STEADY_TOLERANCE = 0.03
 
 LOAD_RUNS = 1000
 
+# What LiteRT's newer interface takes and gives.
+_GPU_DTYPES = {"float32", "float16", "int32", "int8", "uint8", "bool"}
+
 
 class WorkerError(Exception):
-    """An answer that says what went wrong: kind is dependency, delegate, model, data, usage or request."""
+    """An answer that says what went wrong: kind is dependency, delegate, gpu, model, data, usage or request."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -84,6 +92,12 @@ class TfliteSession:
             raise WorkerError(
                 "dependency", f"it fails with numpy {_version('numpy')}; numpy below 2 may cure it"
             ) from error
+        except RuntimeError as error:
+            if not external:
+                raise
+            raise WorkerError(
+                "delegate", f"{self._external} refuses the model: {_sentence(error)}"
+            ) from error
         self.invoke: Callable[[], Any] = self._interpreter.invoke
 
     def _external_delegate(self) -> list[Any]:
@@ -93,7 +107,7 @@ class TfliteSession:
             return []
         try:
             delegate = self._module.load_delegate(asked["library"], asked.get("options") or {})
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, AttributeError) as error:
             reason = _sentence(error)
             raise WorkerError("delegate", f"{asked['library']} gives no delegate: {reason}") from error
         self._external = Path(asked["library"]).name
@@ -117,10 +131,14 @@ class TfliteSession:
         for detail, values in zip(self._interpreter.get_input_details(), feeds[0]):
             if tuple(detail["shape"]) != values.shape:
                 self._interpreter.resize_tensor_input(detail["index"], values.shape)
-        self._interpreter.allocate_tensors()
+        self.allocate()
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
-        if any(name == "DELEGATE" for name in self._node_names()):
+        if "DELEGATE" in self.operators():
             self.delegate = self._external or "xnnpack"
+
+    def allocate(self) -> None:
+        """Plan the memory of all tensors."""
+        self._interpreter.allocate_tensors()
 
     def feed(self, values: list[Any]) -> None:
         """Put one set of inputs in place."""
@@ -160,9 +178,157 @@ class TfliteSession:
         percent = 100 * len(taken) / len(operators) if operators else 0.0
         return {"accelerated_pct": round(percent, 1), "ops": described}
 
-    def _node_names(self) -> list[str]:
+    def operators(self) -> list[str]:
+        """The operators by name, in the order of their runs; none where the runtime does not tell."""
         details = getattr(self._interpreter, "_get_ops_details", list)
         return [node["op_name"] for node in details()]
+
+
+class GpuSession:
+    """A model in LiteRT's newer interface, on its WebGPU accelerator; what the GPU does not take runs on the CPU.
+
+    Damaged files can crash that interface, so the interpreter has to accept the file first. A run is the way of
+    the inputs to the GPU, the work, and the way of the outputs back: the interface returns before the GPU is done.
+    """
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        started = time.perf_counter_ns()
+        self._litert = _gpu_interface()
+        self.import_ms = _ms_since(started)
+        plain = TfliteSession("ai_edge_litert", {**request, "xnnpack": False, "delegate": None})
+        self.version = plain.version
+        self._request = request
+        try:
+            plain.load()
+            self._specs = plain.inputs(), plain.outputs()
+            plain.allocate()
+            self._operators = plain.operators()
+        except Exception as error:
+            raise WorkerError("model", _sentence(error)) from error
+        strange = {spec["dtype"] for spec in (*self._specs[0], *self._specs[1])} - _GPU_DTYPES
+        if strange:
+            raise WorkerError("gpu", f"LiteRT's interface to it passes no {' and no '.join(sorted(strange))}")
+        self.delegate = "gpu"
+
+    def load(self) -> None:
+        """Compile the model, for the GPU alone if it takes all of it.
+
+        Beside the CPU a model counts as accelerated also where XNNPACK took it, so that would tell nothing. A model
+        that the GPU takes in part is compiled twice therefore, which its load time and memory include.
+        """
+        kinds, error = self._litert.HardwareAccelerator, None
+        self._is_whole = True
+        for kind in (kinds.GPU, kinds.GPU | kinds.CPU):
+            with _overheard() as said:
+                try:
+                    self._model = self._compiled(kind)
+                    error = None
+                except RuntimeError as failure:
+                    error = failure
+            self._said = said[0]
+            if error is None or "not accelerated" not in str(error):
+                break
+            self._is_whole = False
+        if error is not None:
+            raise WorkerError("gpu", _gpu_refusal(self._said, error)) from error
+        if self._share() == 0:
+            self.delegate = "none"
+
+    def _compiled(self, kind: Any) -> Any:
+        litert, mode = self._litert, self._litert.CpuKernelMode
+        precise = self._request["delegate"].get("options", {}).get("precision") == "float32"
+        options = litert.Options(
+            hardware_accelerators=kind,
+            cpu_options=litert.CpuOptions(
+                num_threads=self._request["threads"],
+                kernel_mode=mode.XNNPACK if self._request["xnnpack"] else mode.BUILTIN,
+            ),
+            gpu_options=litert.GpuOptions(enforce_f32=precise),
+        )
+        return litert.CompiledModel.from_file(self._request["model"], options=options)
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """See ``TfliteSession``."""
+        return self._specs[0]
+
+    def outputs(self) -> list[dict[str, Any]]:
+        """See ``TfliteSession``."""
+        return self._specs[1]
+
+    def prepare(self, feeds: list[list[Any]]) -> None:
+        """Make the buffers for the shapes of the first feed."""
+        key, names = next(iter(self._model.get_signature_list().items()))
+        known = self._model.get_input_tensor_details(key)
+        places = _order(self._specs[0], names["inputs"])
+        for place, values in zip(places, feeds[0]):
+            if tuple(known[names["inputs"][place]]["shape"]) != values.shape:
+                self._model.resize_input_tensor(place, values.shape, strict=False)
+        self._to_gpu, self._from_gpu = (
+            self._model.create_input_buffers(0),
+            self._model.create_output_buffers(0),
+        )
+        self._fed = [self._to_gpu[place] for place in places]
+        self._read = []
+        made = self._model.get_output_tensor_details(key)
+        for spec, place in zip(self._specs[1], _order(self._specs[1], names["outputs"])):
+            shape = [int(size) for size in made[names["outputs"][place]]["shape"]]
+            self._read.append((self._from_gpu[place], shape, spec["dtype"]))
+
+    def feed(self, values: list[Any]) -> None:
+        """Keep one set of inputs, which every run takes to the GPU."""
+        self._values = values
+
+    def invoke(self) -> None:
+        """One run, there and back."""
+        for buffer, value in zip(self._fed, self._values):
+            buffer.write(value)
+        self._model.run_by_index(0, self._to_gpu, self._from_gpu)
+        self._results = [buffer.read(math.prod(shape), dtype) for buffer, shape, dtype in self._read]
+
+    def forget(self) -> None:
+        """The interface refuses models with a state."""
+
+    def results(self) -> list[Any]:
+        """The outputs of the last run."""
+        return [values.reshape(shape) for values, (_, shape, _) in zip(self._results, self._read)]
+
+    def placement(self) -> dict[str, Any]:
+        """The share of the operators that the GPU took, and which, where the accelerator's own words tell."""
+        share, outside = self._share(), {reason.partition(":")[0] for reason in self._reasons()}
+        left = sum(name in outside for name in self._operators)
+        sure = share is not None and round((1 - share) * len(self._operators)) == left
+        described = [
+            {"op": name, "accelerated": name not in outside if sure else None} for name in self._operators
+        ]
+        return {"accelerated_pct": None if share is None else round(100 * share, 1), "ops": described}
+
+    def accelerator(self) -> dict[str, Any]:
+        """Which GPU it is, why it left operators to the CPU and what it warns of, in the accelerator's own words."""
+        warnings = re.findall(r"^W\d{4} .*?\] (Shape mismatch in .*)$", self._said, re.MULTILINE)
+        found = re.search(r"Selected adapter: (.+?), arch=.*?, adapterType=([^\n]*)", self._said)
+        return {
+            "name": found.group(1) if found else None,
+            "type": found.group(2).strip() if found else None,
+            "outside": self._reasons(),
+            "warnings": [warning.strip()[:200] for warning in warnings][:20],
+        }
+
+    def _share(self) -> float | None:
+        """The part of the operators that the GPU took; None where the accelerator does not say."""
+        if self._is_whole:
+            return 1.0
+        found = re.search(
+            r"(\d+|No) operations will run on the GPU, and (?:the remaining|all) (\d+) operations", self._said
+        )
+        if found is None:
+            return None
+        taken, left = int(found.group(1).replace("No", "0")), int(found.group(2))
+        return taken / (taken + left) if taken + left else None
+
+    def _reasons(self) -> list[str]:
+        _, found, rest = self._said.partition("operations are not supported by GPU delegate:\n")
+        lines = rest.partition(" operations will run on the GPU")[0].splitlines()[:-1]
+        return [line.strip(" .")[:200] for line in lines][:20] if found and not self._is_whole else []
 
 
 class OnnxSession:
@@ -225,8 +391,15 @@ class OnnxSession:
         return None
 
 
+def _litert(request: dict[str, Any]) -> Any:
+    """LiteRT: its GPU is reached by another interface than all else."""
+    if (request.get("delegate") or {}).get("library") == "gpu":
+        return GpuSession(request)
+    return TfliteSession("ai_edge_litert", request)
+
+
 RUNTIMES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "litert": functools.partial(TfliteSession, "ai_edge_litert"),
+    "litert": _litert,
     "tflite_runtime": functools.partial(TfliteSession, "tflite_runtime"),
     "onnxruntime": functools.partial(OnnxSession, "onnxruntime"),
 }
@@ -297,6 +470,7 @@ class Worker:
             "inputs": [{**spec, "used_shape": shape} for spec, shape in zip(specs, shapes)],
             "outputs": session.outputs(),
             "placement": session.placement(),
+            **({"accelerator": session.accelerator()} if isinstance(session, GpuSession) else {}),
             **peak,
         }
 
@@ -636,6 +810,64 @@ def _reset_peak() -> bool:
 
 def _involuntary_switches() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def _gpu_interface() -> Any:
+    """LiteRT's module for models on its GPU accelerator."""
+    package = _import("ai_edge_litert")
+    # Without these instructions the accelerator ends the process as soon as it is loaded.
+    features = re.search(r"^Features\s*:(.*)$", _text("/proc/cpuinfo") or "", re.MULTILINE)
+    if platform.machine() == "aarch64" and features and "atomics" not in features.group(1).split():
+        raise WorkerError("gpu", "LiteRT's WebGPU accelerator needs a processor with LSE")
+    folder = Path(package.__file__).parent
+    if not list(folder.glob("libLiteRt*GpuAccelerator.*")):
+        raise WorkerError("gpu", f"LiteRT {_version('ai_edge_litert')} has no WebGPU accelerator there")
+    try:
+        interface = importlib.import_module("ai_edge_litert.compiled_model")
+    except ImportError as error:
+        raise WorkerError(
+            "gpu", f"LiteRT's interface to it cannot be imported: {_sentence(error)}"
+        ) from error
+    if not hasattr(interface, "GpuOptions"):
+        raise WorkerError("gpu", f"LiteRT {_version('ai_edge_litert')} is too old for it")
+    return interface
+
+
+def _gpu_refusal(said: str, error: Exception) -> str:
+    """Why a model did not come onto the GPU; the exception has little more than lines of source code."""
+    lines = re.findall(r"^(?:ERROR: (?:\[[^]]*\] )?|E\d{4} [^]]*\] )(.*[^:\s])\s*$", said, re.MULTILINE)
+    reason = lines[0].strip(" .") if lines else _sentence(error)
+    if "WebGPU environment" in said and "Created a WebGPU environment" not in said:
+        return f"LiteRT finds no GPU ({reason})"
+    return f"the GPU refuses the model ({reason})"
+
+
+def _order(specs: list[dict[str, Any]], names: list[str]) -> list[int]:
+    """Where each tensor of the graph stands in the signature."""
+    own = [spec["name"] for spec in specs]
+    if sorted(own) != sorted(names) or len(set(own)) != len(own):
+        raise WorkerError("gpu", "the model's signature names other tensors than its graph")
+    return [names.index(name) for name in own]
+
+
+@contextlib.contextmanager
+def _overheard() -> Iterator[list[str]]:
+    """Collect what a library prints on standard error, as one text at the end; it is printed there too."""
+    said: list[str] = []
+    kept = os.dup(2)
+    # In memory where the system can: a device may have no folder that takes temporary files.
+    memory = getattr(os, "memfd_create", None)
+    with os.fdopen(memory("said"), "w+b") if memory else tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            content = file.read()
+            said.append(content.decode(errors="replace"))
+            os.write(2, content)
 
 
 def _import(name: str) -> Any:

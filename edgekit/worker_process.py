@@ -175,7 +175,7 @@ class WorkerProcess:
             case "model":
                 return ModelError(
                     "EK531",
-                    f"{self._runtime} refuses {self._subject}: {message}",
+                    f"{self._runtime} refuses {self._subject}: {message.rstrip('.')}.",
                     "Check the file with edgekit inspect.",
                 )
             case "data":
@@ -193,6 +193,13 @@ class WorkerProcess:
                     "EK536",
                     f"The delegate cannot be used {self._place}: {message}.",
                     "Check the library's path there and that it is built for the same machine and runtime.",
+                )
+            case "gpu":
+                return TargetError(
+                    "EK536",
+                    f"The GPU cannot be used {self._place}: {message}.",
+                    "It takes a GPU with a Vulkan driver, and LiteRT with its WebGPU accelerator (on a device: "
+                    "edgekit device setup --with-webgpu). Without --delegate gpu the model runs on the CPU.",
                 )
             case "dependency":
                 hint = f"Install it: {_INSTALL.get(self._runtime, f'pip install {self._runtime}')}"

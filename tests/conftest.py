@@ -1,8 +1,10 @@
 """What all tests share: small models built once per session, and the public models of EDGEKIT_ASSETS."""
 
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,18 +90,40 @@ class Models:
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory) -> Models:
-    """Every small model; building them takes about 20 seconds once per session."""
+def build_once(tmp_path_factory):
+    """Build a folder once for all processes of the run: the others wait for it, and must not change it."""
+
+    def build_once(name: str, build: Callable[[Path], None]) -> Path:
+        base = tmp_path_factory.getbasetemp()
+        # With pytest-xdist, each process has a folder of its own below the run's.
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once-{name}"
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            built = folder.with_suffix(".built")
+            if not built.exists():
+                folder.mkdir(exist_ok=True)
+                build(folder)
+                built.touch()
+        return folder
+
+    return build_once
+
+
+@pytest.fixture(scope="session")
+def models(build_once) -> Models:
+    """Every small model; building them takes about 20 seconds once per run."""
     pytest.importorskip("h5py", reason="needs the tensorflow extra")
-    folder = tmp_path_factory.mktemp("models")
-    done = subprocess.run(
-        [sys.executable, str(_TESTS / "build_models.py"), str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return Models(folder)
+
+    def build(folder: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, str(_TESTS / "build_models.py"), str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    return Models(build_once("models", build))
 
 
 @pytest.fixture(scope="session")

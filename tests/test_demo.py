@@ -32,12 +32,16 @@ def demo(folder, *options, without_tensorflow=False):
 
 
 @pytest.fixture(scope="module")
-def without_tensorflow(tmp_path_factory):
+def without_tensorflow(build_once):
     """The demo's folder and document where TensorFlow is not installed: the quicker of the two."""
-    folder = tmp_path_factory.mktemp("demo") / "edgekit-demo"
-    code, document = demo(folder, without_tensorflow=True)
-    assert code == 0, document
-    return folder, document
+
+    def build(folder):
+        code, document = demo(folder / "edgekit-demo", without_tensorflow=True)
+        assert code == 0, document
+        (folder / "document.json").write_text(json.dumps(document))
+
+    folder = build_once("demo", build)
+    return folder / "edgekit-demo", json.loads((folder / "document.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -80,12 +80,14 @@ def command(
         return _native(device, library, options["wheels"], dry_run=dry_run)
     assert runtime is not None  # noqa: S101 - refused above
     if dry_run:
-        plan = plan_setup(device, runtime, **options)
+        plan = plan_setup(device, runtime, with_webgpu=with_webgpu, **options)
         return Outcome({"dry_run": True, **plan.describe()}, view=_plan_view(plan))
     if fetch_only:
         with progress("fetching") as advance:
-            plan = fetch_wheels(device, runtime, progress=advance, **options)
+            plan = fetch_wheels(device, runtime, with_webgpu=with_webgpu, progress=advance, **options)
         folder = () if options["wheels"] is None else ("--wheels", plan.folder)
+        if with_webgpu:
+            folder = ("--with-webgpu", *folder)
         return Outcome(
             {"fetch_only": True, **plan.describe()},
             view=_plan_view(plan),

@@ -51,18 +51,56 @@ class Processors(click.ParamType):  # type: ignore[type-arg] # generic only sinc
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--device``, which may be given several times, and ``--delegate``."""
-    command = click.option(
-        "--delegate",
-        metavar="cpu|LIBRARY[,KEY=VALUE...]",
-        help="A TFLite delegate of the machine that runs the model; built-in kernels run the rest.  [default: cpu]",
-    )(command)
     return click.option(
         "--device",
         "devices",
         multiple=True,
         metavar="NAME|URL",
         help="Run it on this device; several are used side by side.  [default: this machine]",
+    )(delegate_option(command))
+
+
+def delegate_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--delegate``."""
+    return click.option(
+        "--delegate",
+        metavar="cpu|gpu|LIBRARY[,KEY=VALUE...]",
+        help="LiteRT's GPU, or a TFLite delegate, of the machine that runs the model; the CPU runs the rest.  "
+        "[default: cpu]",
     )(command)
+
+
+def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What both ways of putting a release into service take: the device, the check before, and how long to wait."""
+    for option in (
+        click.option("--seed", type=int, default=0, metavar="N", help="For random samples.  [default: 0]"),
+        click.option(
+            "--wait",
+            "wait_s",
+            type=click.FloatRange(min=0),
+            default=0,
+            metavar="SECONDS",
+            help="Wait so long while somebody else deploys.  [default: 0]",
+        ),
+        click.option("--runtime", metavar="NAME", help="What executes it there.  [default: what is set up]"),
+        click.option("--no-health-check", is_flag=True, help="Put it into service untried."),
+        click.option(
+            "--health-check",
+            metavar="DATA",
+            help="Samples that must give the same there as here.  [default: random ones]",
+        ),
+        click.option("--device", required=True, metavar="NAME|URL", help="The device."),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_health_check(options: dict[str, Any]) -> str | bool:
+    """The data of ``--health-check``, whether there is one at all otherwise; both options are taken out."""
+    data, skip = options.pop("health_check"), options.pop("no_health_check")
+    if data is not None and skip:
+        raise click.UsageError("--health-check and --no-health-check exclude each other.")
+    return data or not skip
 
 
 def chosen_devices(texts: Sequence[str]) -> "tuple[Device, ...]":
@@ -87,13 +125,29 @@ def chosen_delegate(text: str | None) -> "Delegate | None":
 
     if text is None or text == "cpu":
         return None
-    if text in {"gpu", "npu"}:
+    if text == "npu":
         raise UsageError(
             "EK523",
-            f"--delegate {text} names no library, and no runtime brings one along.",
+            "--delegate npu names no library, and no runtime brings one along.",
             "Give the delegate's library on the device: --delegate /usr/lib/libvx_delegate.so[,KEY=VALUE...]",
         )
     return Delegate.parse(text)
+
+
+def device_delegate(text: str | None, *, is_on_device: bool) -> "Delegate | None":
+    """The same where only devices take one.
+
+    Raises:
+        UsageError: It names none, or there is no device.
+    """
+    from edgekit.errors import UsageError
+
+    delegate = chosen_delegate(text)
+    if delegate is not None and not is_on_device:
+        raise UsageError(
+            "EK544", f"--delegate {text} is for runs on devices.", "For this machine add --device local."
+        )
+    return delegate
 
 
 def findings_of(devices: "Mapping[str, Sequence[Finding]]") -> "list[Finding]":

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekit.cli._output import Outcome, command_line, progress, say
+from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from edgekit.teacher_pass import Teacher
     from edgekit.training import Trained
 
 _OPTIONS = [
@@ -28,6 +30,8 @@ _OPTIONS = [
     click.option("--loss", metavar="NAME", help="Keras's name.  [default: the model's own, else by the labels]"),
     click.option("--early-stopping", type=click.IntRange(min=1), metavar="EPOCHS",
                  help="Stop after so many epochs without improvement, and keep the best."),
+    click.option("--scale-learning-rate", is_flag=True,
+                 help="Smaller steps for layers with small weights, as one that takes pixels in 0 to 255 has."),
     click.option("--seed", default=0, show_default=True, help="Order of the samples, and all else that is random."),
     click.option("--tflite", type=click.Path(path_type=Path), metavar="FILE", help="Export to this .tflite file too."),
     click.option("--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Write TensorBoard's logs."),
@@ -42,6 +46,60 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def teacher_options(*, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of every training that may have a teacher."""
+    options = [
+        click.option("--teacher", metavar="MODEL", required=required, type=click.Path(path_type=Path),
+                     help="Learn from this model's answers too; any format."),
+        click.option("--temperature", type=click.FloatRange(min=0, min_open=True), default=4.0, show_default=True,
+                     help="Softens the teacher's probabilities."),
+        click.option("--alpha", type=click.FloatRange(0, 1), default=0.9, show_default=True,
+                     help="The teacher's part of the loss; the rest is the labels'."),
+        click.option("--feature", "features", multiple=True, metavar="TEACHER=STUDENT",
+                     help="A pair of layers to bring together; the teacher must be Keras. May be repeated."),
+        click.option("--feature-loss", type=click.Choice(["hint", "attention", "relation"]), default="hint",
+                     show_default=True, help="The layers' values, their attention maps, or samples' relations."),
+        click.option("--feature-weight", type=click.FloatRange(min=0), default=1.0, show_default=True,
+                     help="Weight of each pair of layers in the loss."),
+        click.option("--teacher-preprocess", metavar="SPEC",
+                     help="The teacher's preprocessing contract.  [default: that of --preprocess]"),
+        click.option("--no-cache", is_flag=True, help="Do not keep the teacher's answers for the next training."),
+    ]  # fmt: skip
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def chosen_teacher(options: dict[str, Any]) -> "Teacher | None":
+    """The teacher that the options describe, taken out of them; None where none is named.
+
+    Raises:
+        UsageError: A pair of layers is no pair, or layers are named without a teacher.
+    """
+    from edgekit.teacher_pass import Teacher
+
+    model, features, no_cache = options.pop("teacher"), options.pop("features"), options.pop("no_cache")
+    names = ("temperature", "alpha", "feature_loss", "feature_weight")
+    chosen = {name: options.pop(name) for name in names}
+    preprocess = options.pop("teacher_preprocess")
+    if model is None:
+        if features:
+            raise UsageError(
+                "EK768", "--feature pairs layers with those of a teacher.", "Add --teacher MODEL."
+            )
+        return None
+    pairs = [tuple(feature.split("=")) for feature in features]
+    for feature, pair in zip(features, pairs, strict=True):
+        if len(pair) != 2 or not all(pair):
+            hint = "Write --feature TEACHER_LAYER=STUDENT_LAYER."
+            raise UsageError("EK768", f"{feature!r} is no pair of layers.", hint)
+    return Teacher(model, features=pairs, preprocess=preprocess, cache=not no_cache, **chosen)
 
 
 @contextmanager
@@ -62,6 +120,8 @@ class _Teller:
     def __call__(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "say":
             say(event["text"])
+        elif event["event"] == "teacher":
+            self._advance(event["done"], event["total"])
         elif event["event"] == "step" and event.get("steps"):
             self._advance(event["epoch"] * event["steps"] + event["step"], self._epochs * event["steps"])
         elif event["event"] == "epoch":

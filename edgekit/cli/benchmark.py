@@ -211,6 +211,8 @@ def _misplaced(results: "Sequence[Benchmark]", required: float) -> "Iterator[Fin
             placement = model.opened["placement"]
             if placement is None:
                 told = f"{model.subject.runtime} does not tell what is accelerated"
+            elif placement["accelerated_pct"] is None:
+                told = "it is not known how many of the operators are accelerated"
             elif placement["accelerated_pct"] < required:
                 told = f"{placement['accelerated_pct']:g}% of the operators is accelerated"
             else:
@@ -304,7 +306,7 @@ def _course(model: "ModelBenchmark", width: int = 60) -> list[str]:
 
 def _where(model: "ModelBenchmark") -> str:
     """The runtime, with XNNPACK where there is one."""
-    with_delegate = {"xnnpack": " with XNNPACK", "none": " without XNNPACK"}
+    with_delegate = {"xnnpack": " with XNNPACK", "none": " without XNNPACK", "gpu": " on its GPU"}
     place = "" if model.device == "local" else f" on {model.device}"
     return model.subject.runtime + place + with_delegate.get(model.opened["delegate"], "")
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekit.cli._devices import delegate_option, device_delegate
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line, progress
 
@@ -22,6 +23,7 @@ Examples:
   edgekit debug float.onnx int8.onnx --data test.npz --samples 100 --html debug.html
   edgekit debug int8.tflite --runtime-b litert_builtin --data test.npz
   edgekit debug int8.tflite --device pi4 --data test.npz
+  edgekit debug float.tflite --device pc --delegate gpu --data test.npz
 """
 _SHOWN_WORST = 5
 _SHOWN_DEFECTS = 5
@@ -49,6 +51,7 @@ _STYLES = {"defect": "red", "degrades": "yellow", "rounding": "", "identical": "
 @click.option("--runtime-a", metavar="NAME", help="What executes A.  [default: its format's]")
 @click.option("--runtime-b", metavar="NAME", help="What executes B, or A a second time.")
 @click.option("--device", metavar="NAME|URL", help="Run B, or A a second time, on this device.")
+@delegate_option
 @click.option(
     "--preprocess", metavar="SPEC", help="Preprocessing contract of the samples; none ignores the lineage's."
 )
@@ -66,6 +69,7 @@ def command(
     overwrite: bool,
     dry_run: bool,
     device: str | None,
+    delegate: str | None,
     **options: Any,
 ) -> Outcome:
     """Find the first tensor in which B differs from A.
@@ -81,6 +85,7 @@ def command(
     if html is not None:
         check_output(html, overwrite=overwrite)
     where = None if device is None else inventory.resolve(device)
+    accelerator = device_delegate(delegate, is_on_device=where is not None)
     if dry_run:
         if where is not None:
             options = {**options, "runtime_b": None, "open_b": lambda _artifact: None}
@@ -93,7 +98,9 @@ def command(
             found = debug(a, b, data, progress=advance, **options)
         else:
             runtime = options.pop("runtime_b")
-            found = debug_on_device(a, b, data, where, runtime=runtime, progress=advance, **options)
+            found = debug_on_device(
+                a, b, data, where, runtime=runtime, delegate=accelerator, progress=advance, **options
+            )
     result, written = found.describe(), []
     if html is not None:
         found.write_page(html)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekit.cli._devices import chosen_health_check, service_options
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line, progress
 
@@ -23,15 +24,8 @@ Examples:
 
 @edgekit_command(epilog=_EPILOG)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--device", required=True, metavar="NAME|URL", help="The device.")
-@click.option(
-    "--health-check",
-    metavar="DATA",
-    help="Samples that must give the same there as here.  [default: random ones]",
-)
-@click.option("--no-health-check", is_flag=True, help="Put it into service untried.")
+@service_options
 @click.option("--preprocess", metavar="SPEC", help="The contract that goes along.  [default: the lineage's]")
-@click.option("--runtime", metavar="NAME", help="What executes it there.  [default: what is set up]")
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
@@ -40,15 +34,6 @@ Examples:
     metavar="N",
     help="How many releases stay; the current one and the one before always do.",
 )
-@click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(min=0),
-    default=0,
-    metavar="SECONDS",
-    help="Wait so long while somebody else deploys.  [default: 0]",
-)
-@click.option("--seed", type=int, default=0, metavar="N", help="For random samples.  [default: 0]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 def command(model: Path, device: str, *, dry_run: bool, **options: Any) -> Outcome:
     """Put MODEL into service on a device, once it was tried there.
@@ -58,7 +43,7 @@ def command(model: Path, device: str, *, dry_run: bool, **options: Any) -> Outco
     """
     from edgekit.verbs.deploy import deploy, planned
 
-    health_check = _health_check(options.pop("health_check"), skip=options.pop("no_health_check"))
+    health_check = chosen_health_check(options)
     if dry_run:
         plan = planned(model, device, preprocess=options["preprocess"], keep=options["keep"])
         return Outcome({"dry_run": True, **plan.describe()}, view=[plan.sentence()], findings=plan.findings)
@@ -70,12 +55,6 @@ def command(model: Path, device: str, *, dry_run: bool, **options: Any) -> Outco
         findings=deployment.findings,
         next_steps=[command_line("status", "--device", device)],
     )
-
-
-def _health_check(data: str | None, *, skip: bool) -> str | bool:
-    if data is not None and skip:
-        raise click.UsageError("--health-check and --no-health-check exclude each other.")
-    return data or not skip
 
 
 def _view(deployment: "Deployment") -> "list[RenderableType]":

@@ -11,7 +11,7 @@ from edgekit.cli._output import Outcome, command_line, say
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from edgekit.verbs.device import DeviceList, DeviceProbe
+    from edgekit.verbs.device import DeviceCleaning, DeviceList, DeviceProbe
 
 _EPILOG = """\b
 Examples:
@@ -19,12 +19,18 @@ Examples:
   edgekit device list
   edgekit device probe pi4
   edgekit device setup pi4 --runtime litert
+  edgekit device clean pi4
 """
 _ADD_EPILOG = """\b
 Examples:
   edgekit device add pi4 ssh://pi@raspberrypi.local
   edgekit device add lab ssh://lab-pi --ssh-config lab/ssh_config --folder /data/edgekit
   edgekit device add phone adb://R58M123 --no-probe
+"""
+_CLEAN_EPILOG = """\b
+Examples:
+  edgekit device clean pi4
+  edgekit device clean pi4 --all --dry-run
 """
 _PROBE_EPILOG = """\b
 Examples:
@@ -122,8 +128,34 @@ def remove(name: str) -> Outcome:
     return Outcome({"removed": device.describe()}, view=[f"removed {name}: {device.url}"])
 
 
-for subcommand in (add, list_devices, probe, remove, setup):
+@edgekit_command(name="clean", epilog=_CLEAN_EPILOG)
+@click.argument("device")
+@click.option("--all", "everything", is_flag=True, help="The models of today too, unless one runs now.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and stop.")
+def clean(device: str, *, everything: bool, dry_run: bool) -> Outcome:
+    """Remove what runs that are over left on DEVICE.
+
+    Benchmarks and evaluations keep their models there, so that the next run need not send them again, and what is cut
+    off leaves pieces. What was not used for a day goes; releases, runtimes and a model that runs now stay.
+    """
+    import edgekit
+
+    found = edgekit.device_clean(device, everything=everything, dry_run=dry_run)
+    return Outcome(found.describe(), view=_clean_view(found))
+
+
+for subcommand in (add, clean, list_devices, probe, remove, setup):
     command.add_command(subcommand)
+
+
+def _clean_view(found: "DeviceCleaning") -> "list[RenderableType]":
+    lines: list[RenderableType] = [
+        f"{file.size_bytes / 1000:>12,.1f} kB  {file.path}" for file in found.removed
+    ]
+    removed, kept = (sum(file.size_bytes for file in files) / 1e6 for files in (found.removed, found.kept))
+    did = "would remove" if found.dry_run else "removed"
+    last = f"{did} {len(found.removed)} files ({removed:,.1f} MB) from {found.folder} on {found.device}; "
+    return [*lines, f"{last}{len(found.kept)} stay ({kept:,.1f} MB)"]
 
 
 def _list_view(found: "DeviceList") -> "list[RenderableType]":

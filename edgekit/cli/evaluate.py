@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._devices import chosen_delegate, chosen_devices, device_options, findings_of
+from edgekit.cli._devices import chosen_devices, device_delegate, device_options, findings_of
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line, progress
 from edgekit.errors import UsageError
@@ -30,6 +30,8 @@ Examples:
 _MAX_CONFUSION = 100
 _SHOWN_CLASSES = 20
 _SHOWN_DIFFERING = 10
+# With these a runtime runs as it does here.
+_USUAL = ("xnnpack", "CPUExecutionProvider", "none", "unknown")
 
 
 @edgekit_command(epilog=_EPILOG)
@@ -77,6 +79,7 @@ def command(model: Path, data: str, *, overwrite: bool, dry_run: bool, **options
 
     devices = chosen_devices(options.pop("devices"))
     on_device = {key: options.pop(key) for key in ("threads", "delegate", "no_host", "no_resume")}
+    on_device["delegate"] = device_delegate(on_device["delegate"], is_on_device=bool(devices))
     saved = options["save_predictions"]
     if saved is not None:
         check_output(saved, overwrite=overwrite)
@@ -118,7 +121,7 @@ def _on_devices(
     how = DeviceOptions(
         options.pop("runtime"),
         on_device["threads"],
-        chosen_delegate(on_device["delegate"]),
+        on_device["delegate"],
         with_host=not on_device["no_host"],
         resume=not on_device["no_resume"],
     )
@@ -170,7 +173,11 @@ def _device_view(found: "Sequence[DeviceEvaluation]") -> "list[RenderableType]":
             _shown(evaluation.value, evaluation.unit),
             f"{low} to {high}",
         ]
-        row += [str(evaluation.n), f"{evaluation.samples_per_second:,.1f}", evaluation.runtime]
+        row += [
+            str(evaluation.n),
+            f"{evaluation.samples_per_second:,.1f}",
+            _where(evaluation.runtime, one.delegate),
+        ]
         if agreement is not None:
             units = "" if agreement.max_units is None else f" ({agreement.max_units:.3g} units)"
             row += [_shown(agreement.value, "fraction"), f"{agreement.max_abs:.3g}{units}"]
@@ -184,6 +191,11 @@ def _device_view(found: "Sequence[DeviceEvaluation]") -> "list[RenderableType]":
                 parts.append(f"{one.device.name} differs from the host in sample {', '.join(listed)}{more}")
         table.add_row(*row)
     return parts
+
+
+def _where(runtime: str, delegate: str) -> str:
+    """The runtime, and what accelerates it where that is not its usual kernels."""
+    return runtime if delegate in _USUAL else f"{runtime}, {delegate}"
 
 
 def _result(evaluation: "Evaluation") -> dict[str, Any]:

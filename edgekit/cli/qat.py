@@ -7,12 +7,13 @@ import click
 
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome
-from edgekit.cli._training import epoch_progress, outcome, training_options
+from edgekit.cli._training import chosen_teacher, epoch_progress, outcome, teacher_options, training_options
 
 _EPILOG = """\b
 Examples:
   edgekit qat model.keras -o qat.keras --train train.npz --validation val.npz --tflite int8.tflite
   edgekit qat model.keras -o qat4.keras --train train.npz --weight-bits 4 --epochs 10 --tflite int4.tflite
+  edgekit qat model.keras -o qat4.keras --train train.npz --weight-bits 4 --teacher large.tflite
   edgekit qat model.h5 -o qat.keras --train images/ --exclude '^dense$' --ranges learned
 """
 
@@ -20,6 +21,7 @@ Examples:
 @edgekit_command(epilog=_EPILOG)
 @click.argument("model", type=click.Path(path_type=Path))
 @training_options
+@teacher_options()
 @click.option(
     "--weight-bits", type=click.Choice(["8", "4"]), default="8", show_default=True, help="Bits of a weight."
 )
@@ -48,6 +50,13 @@ Examples:
     show_default=True,
     help="Last epochs whose ranges stand still.",
 )
+@click.option(
+    "--preserve",
+    type=click.Choice(["auto", "sparsity", "clusters", "none"]),
+    default="auto",
+    show_default=True,
+    help="Zeros or shared weights that stay.",
+)
 def command(model: Path, output: Path, **options: Any) -> Outcome:
     """Train a Keras model with the rounding of the device in it.
 
@@ -56,9 +65,8 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
     import edgekit
 
     bits: dict[str, Any] = {name: int(options.pop(name)) for name in ("weight_bits", "activation_bits")}
+    teacher = chosen_teacher(options)
     with epoch_progress(f"training {model.name}", options["epochs"]) as report:
-        trained = edgekit.qat(model, output, progress=report, **bits, **options)
-    kept = trained.report["float_layers"]
+        trained = edgekit.qat(model, output, teacher=teacher, progress=report, **bits, **options)
     lines = [f"{len(trained.report['quantized_layers'])} layers with weights are quantized."]
-    lines += [f"These stay float: {', '.join(kept)}."] if kept else []
     return outcome(trained, lines)

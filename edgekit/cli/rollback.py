@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from edgekit.cli._devices import chosen_health_check, service_options
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line
 
@@ -15,24 +16,8 @@ Examples:
 
 
 @edgekit_command(epilog=_EPILOG)
-@click.option("--device", required=True, metavar="NAME|URL", help="The device.")
+@service_options
 @click.option("--to", metavar="DIGEST", help="Another release, by the beginning of its digest.")
-@click.option(
-    "--health-check",
-    metavar="DATA",
-    help="Samples that must give the same there as here.  [default: random ones]",
-)
-@click.option("--no-health-check", is_flag=True, help="Put it into service untried.")
-@click.option("--runtime", metavar="NAME", help="What executes it there.  [default: what is set up]")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(min=0),
-    default=0,
-    metavar="SECONDS",
-    help="Wait so long while somebody else deploys.  [default: 0]",
-)
-@click.option("--seed", type=int, default=0, metavar="N", help="For random samples.  [default: 0]")
 def command(device: str, **options: Any) -> Outcome:
     """Put the previous release of a device into service again.
 
@@ -40,10 +25,7 @@ def command(device: str, **options: Any) -> Outcome:
     """
     from edgekit.verbs.rollback import rollback
 
-    data, skip = options.pop("health_check"), options.pop("no_health_check")
-    if data is not None and skip:
-        raise click.UsageError("--health-check and --no-health-check exclude each other.")
-    done = rollback(device, health_check=data or not skip, **options)
+    done = rollback(device, health_check=chosen_health_check(options), **options)
     before = f" instead of {done.previous[:12]}" if done.previous else ""
     return Outcome(
         done.describe(),

@@ -39,9 +39,14 @@ def _view(found: "DeviceStatus") -> "list[RenderableType]":
     from rich.table import Table
 
     free = "" if found.free_bytes is None else f", {found.free_bytes / 1e6:,.0f} MB free"
-    deploying = [f"{found.deploying} deploys at this moment."] if found.deploying else []
+    notes = [f"{found.deploying} deploys at this moment."] if found.deploying else []
+    if found.kept_files:
+        size = sum(file.size_bytes for file in found.kept_files) / 1e6
+        notes.append(
+            f"{len(found.kept_files)} files of benchmarks, evaluations and set-ups lie there too, {size:,.1f} MB."
+        )
     if not found.releases:
-        return [f"Nothing is deployed on {found.device} ({found.folder}{free}).", *deploying]
+        return [f"Nothing is deployed on {found.device} ({found.folder}{free}).", *notes]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("release", "", "model"):
         table.add_column(heading)
@@ -58,4 +63,4 @@ def _view(found: "DeviceStatus") -> "list[RenderableType]":
             release.by or "?",
             release.damage or "verified",
         )
-    return [table, f"{found.path} on {found.device}{free}", *deploying]
+    return [table, f"{found.path} on {found.device}{free}", *notes]

@@ -5,13 +5,15 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Sequence
-from typing import IO
+from collections.abc import Callable, Sequence
 
 _READ_BYTES = 1 << 20
-_SHOWN_BYTES = 4000
+# Of what is said on standard error: how it began often tells the cause, how it ended always the effect.
+_FIRST_BYTES = 2000
+_LAST_BYTES = 4000
+_MOST_READS = 64
+_PAUSE_S = 0.05
 _MOST_LINE_BYTES = 64 << 20
 _MOST_UNREAD_BYTES = 1 << 30
 _END_S = 5.0
@@ -28,16 +30,16 @@ class Channel:
     Args:
         stdin: A descriptor that takes what the command shall read.
         stdout: A descriptor that gives what the command wrote.
-        errors: A file that collects what it says on standard error.
+        errors: A descriptor that gives what it says on standard error, of which little is kept.
 
     ``last_line`` is what ``read_line`` gave last. Deadlines are moments of ``time.monotonic``: whoever still waits
     for a stream then gets ``TimeoutError``, also where bytes keep coming.
     """
 
-    def __init__(self, stdin: int, stdout: int, errors: IO[bytes]) -> None:
+    def __init__(self, stdin: int, stdout: int, errors: int) -> None:
         self._stdin: int | None = stdin
         self._stdout = stdout
-        self._errors = errors
+        self._errors = _Errors(errors)
         self._buffer = bytearray()
         self._closed = False
         self.last_line = b""
@@ -58,7 +60,7 @@ class Channel:
                 raise Ended
             # What it answers meanwhile is taken in: else it waits for us, and we for it.
             reading = reading and len(self._buffer) < _MOST_UNREAD_BYTES
-            ready = _await({self._stdin: selectors.EVENT_WRITE} | self._reads(reading), until)
+            ready = self._await({self._stdin: selectors.EVENT_WRITE} | self._reads(reading), until)
             if self._stdout in ready:
                 reading = self._read()
             if self._stdin not in ready:
@@ -125,11 +127,11 @@ class Channel:
         return content
 
     def error_text(self) -> str:
-        """The last that the command said on standard error."""
-        # The command writes through the same open file: its position must not be moved.
-        size = os.fstat(self._errors.fileno()).st_size
-        said = os.pread(self._errors.fileno(), _SHOWN_BYTES, max(0, size - _SHOWN_BYTES))
-        return said.decode(errors="replace").strip()
+        """What the command said on standard error: the beginning and the end, where it is long."""
+        for _ in range(_MOST_READS):
+            if not self._errors.take():
+                break
+        return self._errors.text()
 
     def exit_status(self) -> int | None:
         """How the command ended: its exit status, -11 after SIGSEGV, None where nobody knows."""
@@ -155,8 +157,24 @@ class Channel:
 
     def _fill(self, until: float) -> bool:
         """Wait for more; False at the end of the stream."""
-        _await(self._reads(True), until)
+        self._await(self._reads(True), until)
         return self._read()
+
+    def _await(self, events: dict[int, int], until: float) -> set[int]:
+        """See ``_await``. What is said meanwhile on standard error is taken in: else the command would wait for us."""
+        ready = _await(events | self._errors.events(), until)
+        if self._errors.descriptor in ready:
+            self._errors.take()
+        return ready
+
+    def _listen(self, has_ended: Callable[[], bool], until: float) -> None:
+        """Take in what is said on standard error until the command has ended, or says no more."""
+        while not has_ended() and self._errors.events():
+            now = time.monotonic()
+            if now >= until:
+                return
+            with contextlib.suppress(TimeoutError):
+                self._await({}, min(until, now + _PAUSE_S))
 
     def _read(self) -> bool:
         """Take what there is; False at the end of the stream."""
@@ -168,6 +186,48 @@ class Channel:
         return bool(part)
 
 
+class _Errors:
+    """What comes from a descriptor; however much that is, no more than its beginning and its end are kept."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor: int | None = descriptor
+        self._first = bytearray()
+        self._last = bytearray()
+        self._left_out = 0
+        os.set_blocking(descriptor, False)
+
+    def events(self) -> dict[int, int]:
+        return {} if self.descriptor is None else {self.descriptor: selectors.EVENT_READ}
+
+    def take(self) -> bool:
+        """Take some of what there is; False where there is nothing."""
+        if self.descriptor is None:
+            return False
+        try:
+            part = os.read(self.descriptor, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not part:
+            self.close()
+            return False
+        missing = _FIRST_BYTES - len(self._first)
+        self._first += part[:missing]
+        self._last += part[missing:]
+        excess = max(0, len(self._last) - _LAST_BYTES)
+        self._left_out += excess
+        del self._last[:excess]
+        return True
+
+    def text(self) -> str:
+        gap = f"\n[{self._left_out:,} bytes left out]\n".encode() if self._left_out else b""
+        return bytes(self._first + gap + self._last).decode(errors="replace").strip()
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+
 class ProcessChannel(Channel):
     """A command that is a process of this machine.
 
@@ -175,23 +235,26 @@ class ProcessChannel(Channel):
     """
 
     def __init__(self, words: Sequence[str], *, detached: bool = False) -> None:
-        errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
         self._detached = detached
         # Pipes of our own: the channel closes its ends itself, one at a time.
         their_stdin, stdin = os.pipe()
         stdout, their_stdout = os.pipe()
+        errors, their_errors = os.pipe()
         try:
             self._process = subprocess.Popen(
-                list(words), stdin=their_stdin, stdout=their_stdout, stderr=errors, start_new_session=detached
+                list(words),
+                stdin=their_stdin,
+                stdout=their_stdout,
+                stderr=their_errors,
+                start_new_session=detached,
             )
         except BaseException:
-            for descriptor in (stdin, stdout):
+            for descriptor in (stdin, stdout, errors):
                 os.close(descriptor)
-            errors.close()
             raise
         finally:
-            os.close(their_stdin)
-            os.close(their_stdout)
+            for descriptor in (their_stdin, their_stdout, their_errors):
+                os.close(descriptor)
         super().__init__(stdin, stdout, errors)
 
     @property
@@ -201,8 +264,10 @@ class ProcessChannel(Channel):
 
     def exit_status(self) -> int | None:
         """See ``Channel.exit_status``: None also for a process that closed its output and goes on."""
+        until = time.monotonic() + _END_S
+        self._listen(lambda: self._process.poll() is not None, until)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(_END_S)
+            return self._process.wait(max(0.0, until - time.monotonic()))
         return None
 
     def _stop(self) -> None:

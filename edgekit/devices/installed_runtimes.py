@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edgekit.devices import remote_files
+from edgekit.devices import kept_files, remote_files
 from edgekit.devices.shell import RunningCommand, Shell
 from edgekit.errors import DeviceError
 
@@ -66,13 +66,14 @@ def installed(shell: Shell) -> dict[str, InstalledRuntime]:
     return found
 
 
-def start_worker(shell: Shell, runtime: InstalledRuntime) -> RunningCommand:
-    """Start a worker of a runtime.
+def start_worker(shell: Shell, runtime: InstalledRuntime, model: str = "") -> RunningCommand:
+    """Start a worker of a runtime. ``model`` is the path that it will be told to open, which then counts as in use.
 
     Raises:
         DeviceError: The link is lost.
     """
-    assignments = [f"{name}={value}" for name, value in runtime.environment.items()]
+    environment = {**runtime.environment, kept_files.IN_USE: model}
+    assignments = [f"{name}={value}" for name, value in environment.items()]
     # Not by env itself: a folder with = in its name would be one more assignment.
     return shell.start(["env", *assignments, "sh", "-c", 'exec "$@"', "edgekit", *runtime.words])
 

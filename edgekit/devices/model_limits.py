@@ -12,18 +12,18 @@ from edgekit.errors import TargetError
 # Those with known defects; whoever runs another need not ask for the processor.
 RUNTIMES = ("tflite_runtime",)
 
-_ARM = ("aarch64", "armv7l", "armv8l")
-# Below this many outputs the kernel for Arm reads the bias without looking whether there is one.
-_ROWS_AT_ONCE = 4
+# What reads the bias of a layer without looking whether there is one: on 64-bit Arm the kernel for few outputs, which
+# are fewer than this, and on 32-bit Arm every one.
+_CRASHES_BELOW = {"aarch64": 4, "armv7l": 1 << 31}
 
 
 def check(artifact: Artifact, runtime: str, architecture: str) -> None:
-    """Refuse a model that a runtime computes wrong, or crashes on, on a processor of that architecture.
+    """Refuse a model that a runtime computes wrong, or crashes on, where programs are of that architecture.
 
     Known are the defects of tflite_runtime 2.14, each seen with small models of that one operator: it multiplies
     real numbers by int8 weights with one scale per channel as if there was one scale, convolves them with int4
-    weights as if they were int8, and on Arm dies in a fully connected int8 layer of two or three outputs that has
-    no bias and one scale per channel.
+    weights as if they were int8, and on Arm dies in a fully connected int8 layer that has no bias and one scale per
+    channel: on 64-bit Arm where it has two or three outputs, on 32-bit Arm whatever it has.
 
     Raises:
         TargetError: The model has such an operator; the hint names the recipes that work there.
@@ -31,7 +31,9 @@ def check(artifact: Artifact, runtime: str, architecture: str) -> None:
     """
     if runtime not in RUNTIMES or artifact.format is not Format.TFLITE:
         return
-    for name, kind, defect in _defects(artifact.path.read_bytes(), arm=architecture in _ARM):
+    for name, kind, defect in _defects(
+        artifact.path.read_bytes(), crashes_below=_CRASHES_BELOW.get(architecture, 0)
+    ):
         raise TargetError(
             "EK839",
             f"tflite_runtime {defect} {kind} {name} of {artifact.path.name} on {architecture}.",
@@ -39,7 +41,7 @@ def check(artifact: Artifact, runtime: str, architecture: str) -> None:
         )
 
 
-def _defects(content: bytes, *, arm: bool) -> Iterator[tuple[str, str, str]]:
+def _defects(content: bytes, *, crashes_below: int) -> Iterator[tuple[str, str, str]]:
     """The name of a layer, its operator, and what goes wrong with it."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -62,9 +64,9 @@ def _defects(content: bytes, *, arm: bool) -> Iterator[tuple[str, str, str]]:
                 yield name, what, "gives wrong numbers for the dynamically quantized"
             if kind == operator.CONV_2D and given == dtype.FLOAT32 and weights.type == dtype.INT4:
                 yield name, "CONV_2D", "gives wrong numbers for the 4-bit"
-            if arm and kind == operator.FULLY_CONNECTED and given == weights.type == dtype.INT8 and many:
+            if kind == operator.FULLY_CONNECTED and given == weights.type == dtype.INT8 and many:
                 has_bias = len(tensors) > 2 and tensors[2] is not None
-                if not has_bias and weights.shape[0] < _ROWS_AT_ONCE:
+                if not has_bias and weights.shape[0] < crashes_below:
                     yield name, "FULLY_CONNECTED", "crashes in the bias-free int8"
 
 

@@ -34,6 +34,7 @@ _FOR_OLD_GLIBC = (
     "-Wl,--no-as-needed",
     "-l:libdl.so.2",
 )
+_MACHINES = {"linux": ("aarch64", "x86_64"), "android": ("aarch64",)}
 _PACKAGES = {
     "aarch64": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
     "x86_64": "gcc-x86-64-linux-gnu libc6-dev-amd64-cross",
@@ -75,6 +76,7 @@ def build(target: NativePlatform, *, cache: Path | None = None) -> Path:
         DependencyError: There is no compiler for it, or compiling fails.
         OutputError: The cache cannot be written.
     """
+    check(target)
     toolchain = _android(target) if target.system == "android" else _linux(target)
     folder = (cache or _cache_folder()) / _digest(toolchain)
     program = folder / PROGRAM
@@ -91,6 +93,23 @@ def build(target: NativePlatform, *, cache: Path | None = None) -> Path:
     return program
 
 
+def check(target: NativePlatform) -> None:
+    """Refuse a device that no runner is made for.
+
+    Raises:
+        TargetError: It is such a device; the hint says what there is instead.
+    """
+    if target.machine not in _MACHINES.get(target.system, ()):
+        raise TargetError(
+            "EK592",
+            f"There is no native runner for {target}.",
+            "It is made for Linux on aarch64 and x86_64 and for Android on aarch64; with Python there, "
+            "use --runtime tflite_runtime."
+            if target.system == "linux"
+            else "On Android it is made for aarch64 alone.",
+        )
+
+
 def _cache_folder() -> Path:
     import platformdirs
 
@@ -98,13 +117,6 @@ def _cache_folder() -> Path:
 
 
 def _linux(target: NativePlatform) -> _Toolchain:
-    if target.system != "linux" or target.machine not in _PACKAGES:
-        raise TargetError(
-            "EK592",
-            f"There is no native runner for {target}.",
-            "It is made for Linux on aarch64 and x86_64 and for Android on aarch64; with Python there, "
-            "use --runtime.",
-        )
     here = sys.platform == "linux" and target.machine == platform.machine()
     compiler = shutil.which("gcc" if here else f"{target.machine}-linux-gnu-gcc")
     if compiler is None:
@@ -116,10 +128,6 @@ def _linux(target: NativePlatform) -> _Toolchain:
 
 
 def _android(target: NativePlatform) -> _Toolchain:
-    if target.machine != "aarch64":
-        raise TargetError(
-            "EK592", f"There is no native runner for {target}.", "On Android it is made for aarch64 alone."
-        )
     home = os.environ.get("ANDROID_NDK_HOME", "")
     found = sorted(Path(home).glob("toolchains/llvm/prebuilt/*/bin/clang")) if home else []
     if not found:

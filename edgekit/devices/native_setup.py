@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgekit import files
 from edgekit.devices import installed_runtimes, remote_files, trial
+from edgekit.devices.device_lock import SETUP, DeviceLock
 from edgekit.devices.installed_runtimes import InstalledRuntime
 from edgekit.devices.native_runner import PROGRAM
 from edgekit.devices.runtime_setup import RuntimeSetup, prune, recorded
@@ -31,27 +32,30 @@ def set_up_native(
     is touched.
 
     Raises:
-        DeviceError: The device is full, unwritable or lost, or the runner does not work on it.
+        DeviceError: The device is full, unwritable or lost, somebody else sets it up, or the runner does not work
+            on it.
     """
     started = time.monotonic()
     digest = files.sha256(program)[:8] + files.sha256(library)[:8]
     folder = f"{installed_runtimes.folder_of(shell)}/native-{version}.{digest}"
-    before = recorded(shell).get("native")
     runner, there = f"{folder}/{PROGRAM}", f"{folder}/{_LIBRARY}"
-    sent = remote_files.upload(shell, library, there, progress=progress)
-    sent += remote_files.upload(shell, program, runner)
-    shell.run("chmod", "755", runner)
     runtime = InstalledRuntime("native", version, (runner, there))
-    try:
-        reply = trial.try_out(shell, runtime)
-    except DeviceError:
-        if before is None or before.words != runtime.words:
-            with suppress(DeviceError):
-                shell.run("rm", "-rf", folder, check=False)
-        raise
-    if runtime != before:
-        installed_runtimes.record(shell, runtime)
-    prune(shell, installed_runtimes.folder_of(shell), "native-", posixpath.basename(folder))
+    with DeviceLock(shell, work=SETUP) as lock:
+        before = recorded(shell).get("native")
+        sent = remote_files.upload(shell, library, there, progress=progress)
+        sent += remote_files.upload(shell, program, runner)
+        shell.run("chmod", "755", runner)
+        lock.renew()
+        try:
+            reply = trial.try_out(shell, runtime)
+        except DeviceError:
+            if before is None or before.words != runtime.words:
+                with suppress(DeviceError):
+                    shell.run("rm", "-rf", folder, check=False)
+            raise
+        if runtime != before:
+            installed_runtimes.record(shell, runtime)
+        prune(shell, installed_runtimes.folder_of(shell), "native-", posixpath.basename(folder))
     keys = ("runtime_import_ms", "load_ms", "first_inference_ms", "delegate")
     return RuntimeSetup(
         runtime,

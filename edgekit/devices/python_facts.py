@@ -36,6 +36,7 @@ print(json.dumps({
 }))
 """
 _FIND = 'command -v "$1"'
+_ASK_WIDTH = "import platform, struct; print(platform.machine(), 8 * struct.calcsize('P'))"
 _32_BIT = {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}
 _NAMES = {"arm64": "aarch64", "amd64": "x86_64"}
 
@@ -108,6 +109,16 @@ def parse(path: str, answer: str) -> DevicePython:
         bool(facts["lse"]) or not architecture.startswith(("aarch64", "arm")),
         str(facts["implementation"]),
     )
+
+
+def architecture(shell: Shell, path: str) -> str:
+    """The architecture of a Python on a device, which may be 32-bit on a 64-bit kernel; empty if it does not run.
+
+    Raises:
+        DeviceError: The link is lost.
+    """
+    words = shell.run(path, "-c", _ASK_WIDTH, check=False).text.split()
+    return userland(words[0], int(words[1])) if len(words) == 2 and words[1].isdigit() else ""
 
 
 def userland(machine: str, bits: int) -> str:

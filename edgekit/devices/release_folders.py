@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.devices import inventory, remote_files
-from edgekit.devices.deployment_lock import CLAIM, DONE, LOST
 from edgekit.devices.device import Device
+from edgekit.devices.device_lock import CLAIM, DONE, LOST
 from edgekit.devices.probe_texts import free_disk
 from edgekit.devices.release import DIGEST, MANIFEST, Release, ReleaseFile, printable, read_manifest
 from edgekit.devices.shell import Shell

@@ -13,12 +13,11 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from edgekit import files
 from edgekit.devices.channel import Ended, last_words
-from edgekit.devices.shell import Shell
+from edgekit.devices.shell import Completed, RunningCommand, Shell
 from edgekit.errors import DeviceError
 
 _CHUNK_BYTES = 256 << 10
@@ -26,43 +25,54 @@ _MARGIN_BYTES = 64 << 10
 _PAUSE_S = 0.2
 _VERIFY_BYTES_PER_S = 4 << 20
 # What was handed over may still be on its way, in buffers of this size, over a link that is at least so fast.
-_BUFFERED_BYTES = 4 << 20
+_BUFFERED_BYTES = 5 << 20
 _SLOWEST_BYTES_PER_S = 64 << 10
 _MOST_BYTES = 64 << 20
 
-# $1 folder, $2 file, $3 part. Only an attempt tells whether the folder can be written. What a full disk is called
-# is looked for in English.
-_LOOK = (
-    "export LC_ALL=C; "
+# One session takes a file, and answers line by line: on many devices starting one takes longer than the rest.
+# $1 folder, $2 file, $3 its size. The input: the part's name and the digest, then how to take what follows until its
+# end. Only an attempt tells whether the folder can be written. What a full disk is called is looked for in English.
+# Synced before the rename, or a power cut could leave the name with nothing behind it; and while the digest is
+# computed, for one waits for the disk and the other for the processor.
+_TAKE = (
+    "export LC_ALL=C; size=$3; "
     'mkdir -p "$1" && : > "$1/.edgekit-probe-$$" && rm -f "$1/.edgekit-probe-$$" || exit 9; '
     'if [ -d "$2" ]; then echo "$2 is a folder" >&2; exit 9; fi; '
     'echo "free $(df -Pk "$1" | tail -n 1)"; '
-    'if [ -f "$3" ]; then echo "part $(wc -c < "$3")"; fi; '
-    'if [ -f "$2" ]; then echo "have $(sha256sum < "$2")"; fi'
+    # Many systems' sha256sum takes three times as long as openssl, which is believed only when it says yes.
+    'whole() { if [ "$size" -ge 4000000 ]; then sum=$(openssl dgst -sha256 -r < "$1" 2> /dev/null); '
+    '[ "${sum%% *}" = "$digest" ] && return 0; fi; '
+    'sum=$(sha256sum < "$1") || exit 6; [ "${sum%% *}" = "$digest" ]; }; '
+    'read -r name digest || exit 0; part="$2.$name.part"; '
+    'if [ -f "$part" ]; then echo "part $(wc -c < "$part")"; fi; '
+    'if [ -f "$2" ] && [ "$(wc -c < "$2")" -eq "$size" ] && whole "$2"; then echo "have it"; fi; '
+    'echo ready; read -r how || exit 0; if [ "$how" = anew ]; then rm -f "$part"; fi; '
+    'cat >> "$part" || { rm -f "$part"; exit 8; }; '
+    'echo arrived; { sync "$part" 2> /dev/null || sync; } & '
+    'whole "$part" || { wait; rm -f "$part"; exit 7; }; '
+    'wait $! && mv -f "$part" "$2" || exit 5; sync "$1" 2> /dev/null || sync'
 )
-_APPEND = 'export LC_ALL=C; exec cat >> "$1"'
-# Synced before the rename, or a power cut could leave the name with nothing behind it.
-_FINISH = (
-    'export LC_ALL=C; set -e; sync "$1" 2> /dev/null || sync; mv -f "$1" "$2"; '
-    'sync "$(dirname "$2")" 2> /dev/null || sync'
-)
+_UNWRITABLE, _NOT_TAKEN, _DAMAGED, _NO_DIGEST, _NOT_RENAMED = 9, 8, 7, 6, 5
 _FREE = re.compile(r"\s(\d+)\s+(-?\d+)\s+(-?\d+)\s+\d+%\s")
 
 Progress = Callable[[int, int], None]
 
 
-def upload(shell: Shell, source: Path, path: str, *, progress: Progress | None = None) -> int:
+def upload(
+    shell: Shell, source: Path, path: str, *, digest: str = "", progress: Progress | None = None
+) -> int:
     """Bring a file to the device, unless it is there already; returns the bytes that were sent.
 
     A lost link is connected again and the rest is sent, within the limits' patience. What was sent before
-    is used even by a later run of the same upload.
+    is used even by a later run of the same upload. ``digest`` is the file's sha256, where it is known.
 
     Raises:
         DeviceError: The link stayed lost, the disk is full, the folder cannot be written, or what arrived is
             not what was sent.
     """
     with source.open("rb") as stream:
-        return _Upload(shell, path, files.sha256(source), source.stat().st_size, progress).send(stream)
+        upload = _Upload(shell, path, stream, source.stat().st_size, digest=digest, progress=progress)
+        return upload.send()
 
 
 def write(shell: Shell, content: bytes, path: str) -> None:
@@ -71,7 +81,7 @@ def write(shell: Shell, content: bytes, path: str) -> None:
     Raises:
         DeviceError: As ``upload``.
     """
-    _Upload(shell, path, hashlib.sha256(content).hexdigest(), len(content), None).send(io.BytesIO(content))
+    _Upload(shell, path, io.BytesIO(content), len(content)).send()
 
 
 def read(shell: Shell, path: str, *, most_bytes: int = _MOST_BYTES) -> bytes:
@@ -106,32 +116,49 @@ def sha256(shell: Shell, path: str, size_bytes: int = 0) -> str | None:
     return done.text.split()[0]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What the device has before anything is sent; ``free_bytes`` is None where ``df`` does not tell."""
+
+    free_bytes: int | None
+    part_bytes: int
+    is_there: bool
+
+
 class _Upload:
     """One file on its way."""
 
     def __init__(
-        self, shell: Shell, path: str, digest: str, size_bytes: int, progress: Progress | None
+        self,
+        shell: Shell,
+        path: str,
+        stream: io.BufferedReader | io.BytesIO,
+        size_bytes: int,
+        *,
+        digest: str = "",
+        progress: Progress | None = None,
     ) -> None:
         self._shell = shell
         self._path = path
         self._folder = posixpath.dirname(path)
-        self._digest = digest
+        self._stream = stream
         self._size = size_bytes
         self._progress = progress or (lambda _done, _total: None)
+        self._digest = digest
         # The digest in the name: what was sent of another file is never continued with this one.
-        self._part = f"{path}.{digest[:16]}.part"
+        self._part = digest[:16]
         self._sent = self._arrived = 0
         # Patience begins with the first failure and ends at a moment, while nothing more arrives.
         self._failure: DeviceError | None = None
         self._until = math.inf
         self._handed_over = False
 
-    def send(self, stream: BinaryIO) -> int:
+    def send(self) -> int:
         """Send what is missing, check it, and give it its name."""
         patience_s = self._shell.limits.patience_s
         while True:
             try:
-                if self._try(stream):
+                if self._try():
                     return self._sent
             except DeviceError as error:
                 late = time.monotonic() >= self._until and not self._handed_over
@@ -141,66 +168,70 @@ class _Upload:
                 time.sleep(min(_PAUSE_S, patience_s / 5))
                 self._shell.reconnect()
 
-    def _try(self, stream: BinaryIO) -> bool:
+    def _try(self) -> bool:
         self._handed_over = False
-        free_bytes, part_bytes, digest = self._look()
+        running = self._shell.start(["sh", "-c", _TAKE, "edgekit", self._folder, self._path, str(self._size)])
+        try:
+            return self._converse(running)
+        except Ended as error:
+            raise self._shell.lost(running.error_text()) from error
+        finally:
+            running.close()
+
+    def _converse(self, running: RunningCommand) -> bool:
+        """See ``_TAKE`` for the device's side of it; False asks for one more."""
+        found = self._look(running)
+        if found is None:
+            return self._taken(running)
         # A link that breaks again and again may go on as long as more and more arrives. Only the device knows how
         # much that is: of what was handed over, all may be lost.
-        if part_bytes > self._arrived:
-            self._arrived, self._until = part_bytes, math.inf
+        if found.part_bytes > self._arrived:
+            self._arrived, self._until = found.part_bytes, math.inf
         elif self._failure is not None and time.monotonic() >= self._until:
             raise self._failure
-        if digest == self._digest:
+        if found.is_there:
+            running.channel.end_input()
             self._progress(self._size, self._size)
-            return True
-        if part_bytes > self._size:
-            self._remove()
-            part_bytes = 0
-        if free_bytes is not None and free_bytes < self._size - part_bytes + _MARGIN_BYTES:
-            raise self._full(free_bytes)
-        stream.seek(part_bytes)
-        self._append(stream, part_bytes)
-        if sha256(self._shell, self._part, self._size) != self._digest:
-            self._remove()
-            if self._part.endswith(".again.part"):
-                raise DeviceError(
-                    "EK809",
-                    f"{self._path} arrived damaged on {self._shell.device.name}, twice.",
-                    "The card or disk of the device may be failing.",
-                )
-            # Somebody else may be writing the same part: once more, under a name of our own.
-            self._part = f"{self._path}.{secrets.token_hex(8)}.again.part"
-            return False
-        done = self._shell.script(_FINISH, self._part, self._path, check=False)
-        # Somebody else who sent the same file may have been first.
-        if done.status and sha256(self._shell, self._path, self._size) != self._digest:
-            raise self._unwritable(done.errors)
-        return True
+            return self._taken(running)
+        too_long = found.part_bytes > self._size
+        start = 0 if too_long else found.part_bytes
+        if found.free_bytes is not None and found.free_bytes < self._size - start + _MARGIN_BYTES:
+            raise self._full(found.free_bytes)
+        self._append(running, start, "anew" if too_long else "more")
+        return self._taken(running)
 
-    def _look(self) -> tuple[int | None, int, str | None]:
-        """Free bytes (None where ``df`` does not tell), bytes of the part, digest of what has the name."""
-        seconds = self._shell.limits.command_s + self._size / _VERIFY_BYTES_PER_S
-        done = self._shell.script(
-            _LOOK, self._folder, self._path, self._part, deadline_s=seconds, check=False
-        )  # fmt: skip
-        if done.status == 9:
-            raise self._unwritable(done.errors)
-        found = dict(line.split(" ", 1) for line in done.text.splitlines() if " " in line)
-        free, part, have = (
-            _FREE.search(found.get("free", "")),
-            found.get("part", "").strip(),
-            found.get("have", ""),
-        )
+    def _look(self, running: RunningCommand) -> _Found | None:
+        """What is there; None where the device's side has ended instead."""
+        if not self._digest:
+            # The device looks around meanwhile.
+            self._stream.seek(0)
+            self._digest = hashlib.file_digest(self._stream, "sha256").hexdigest()
+            self._part = self._digest[:16]
+        seconds = self._checking_s()
+        until = time.monotonic() + seconds
+        said = {}
+        try:
+            with suppress(Ended):  # it says below why it reads nothing
+                running.write(f"{self._part} {self._digest}\n".encode(), until)
+            while (line := running.read_line(until).decode(errors="replace")) != "ready":
+                word, _space, rest = line.partition(" ")
+                said[word] = rest.strip()
+        except Ended:
+            return None
+        except TimeoutError as error:
+            raise self._shell.late("looking at what is there", seconds) from error
+        free, part = _FREE.search(f" {said.get('free', '')}"), said.get("part", "")
         free_bytes = max(0, int(free.group(3))) * 1024 if free else None
-        return free_bytes, int(part) if part.isdigit() else 0, have.split()[0] if have else None
+        return _Found(free_bytes, int(part) if part.isdigit() else 0, "have" in said)
 
-    def _append(self, stream: BinaryIO, done: int) -> None:
+    def _append(self, running: RunningCommand, done: int, how: str) -> None:
         idle_s = self._shell.limits.idle_s
-        running = self._shell.start(["sh", "-c", _APPEND, "edgekit", self._part])
+        self._stream.seek(done)
         self._progress(done, self._size)
         try:
             with suppress(Ended):  # the device says below why it reads no more
-                while chunk := stream.read(_CHUNK_BYTES):
+                running.write(f"{how}\n".encode(), time.monotonic() + idle_s)
+                while chunk := self._stream.read(_CHUNK_BYTES):
                     running.write(chunk, time.monotonic() + idle_s)
                     self._handed_over = True
                     done += len(chunk)
@@ -208,20 +239,47 @@ class _Upload:
                     self._progress(done, self._size)
             running.channel.end_input()
             on_the_way = min(self._sent, _BUFFERED_BYTES)
-            running.finish(time.monotonic() + idle_s + on_the_way / _SLOWEST_BYTES_PER_S)
-            said = running.error_text()
-        except Ended as error:
-            raise self._shell.lost(running.error_text()) from error
+            with suppress(Ended):
+                running.read_line(time.monotonic() + idle_s + on_the_way / _SLOWEST_BYTES_PER_S)
         except TimeoutError as error:
             raise self._shell.late("taking data", idle_s) from error
-        finally:
-            running.close()
-        if running.status:
-            self._remove()
-            raise self._unwritable(said)
 
-    def _remove(self) -> None:
-        self._shell.run("rm", "-f", self._part, check=False)
+    def _taken(self, running: RunningCommand) -> bool:
+        """How the device's side ended.
+
+        Raises:
+            Ended: The link did.
+        """
+        seconds = self._checking_s()
+        if running.status is None:
+            try:
+                running.finish(time.monotonic() + seconds)
+            except TimeoutError as error:
+                raise self._shell.late("checking what arrived", seconds) from error
+        status, said = running.status, running.error_text()
+        if status == _DAMAGED:
+            if self._part.endswith(".again"):
+                raise DeviceError(
+                    "EK809",
+                    f"{self._path} arrived damaged on {self._shell.device.name}, twice.",
+                    "The card or disk of the device may be failing.",
+                )
+            # Somebody else may be writing the same part: once more, under a name of our own.
+            self._part = f"{secrets.token_hex(8)}.again"
+            return False
+        if status == _NO_DIGEST:
+            raise self._shell.failed("sha256sum", Completed(status, b"", said))
+        # Somebody else who sent the same file may have been first.
+        if status == _NOT_RENAMED and sha256(self._shell, self._path, self._size) == self._digest:
+            return True
+        if status in {_UNWRITABLE, _NOT_TAKEN, _NOT_RENAMED}:
+            raise self._unwritable(said)
+        if status:
+            raise self._shell.failed("taking the file", Completed(status, b"", said))
+        return True
+
+    def _checking_s(self) -> float:
+        return self._shell.limits.command_s + self._size / _VERIFY_BYTES_PER_S
 
     def _full(self, free_bytes: int) -> DeviceError:
         return DeviceError(

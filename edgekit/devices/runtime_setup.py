@@ -13,6 +13,7 @@ from typing import Any
 
 from edgekit import files
 from edgekit.devices import installed_runtimes, remote_files, trial
+from edgekit.devices.device_lock import SETUP, DeviceLock
 from edgekit.devices.installed_runtimes import InstalledRuntime
 from edgekit.devices.python_facts import DevicePython
 from edgekit.devices.runtime_bundle import Bundle
@@ -77,25 +78,28 @@ def set_up(
 
     Raises:
         DataError: A wheel is damaged.
-        DeviceError: The device is full, unwritable or lost, or the runtime does not work on it.
+        DeviceError: The device is full, unwritable or lost, somebody else sets it up, or the runtime does not
+            work on it.
     """
     started = time.monotonic()
     bundle = Bundle(wheels, with_webgpu=with_webgpu)
     folder = f"{installed_runtimes.folder_of(shell)}/{name}-{version}.{bundle.digest}"
-    before = recorded(shell).get(name)
-    sent = _install(shell, bundle, folder, python, progress)
     worker = f"{shell.folder}/tools/worker-{files.sha256(WORKER)[:12]}.py"
-    sent += remote_files.upload(shell, WORKER, worker)
     runtime = InstalledRuntime(name, version, (python.path, worker), {"PYTHONPATH": folder})
-    try:
-        reply = trial.try_out(shell, runtime)
-    except DeviceError:
-        if before is None or before.environment.get("PYTHONPATH") != folder:
-            _remove(shell, folder)
-        raise
-    if runtime != before:
-        installed_runtimes.record(shell, runtime)
-    _prune(shell, runtime)
+    with DeviceLock(shell, work=SETUP) as lock:
+        before = recorded(shell).get(name)
+        sent = _install(shell, bundle, folder, python, progress)
+        sent += remote_files.upload(shell, WORKER, worker)
+        lock.renew()
+        try:
+            reply = trial.try_out(shell, runtime)
+        except DeviceError:
+            if before is None or before.environment.get("PYTHONPATH") != folder:
+                _remove(shell, folder)
+            raise
+        if runtime != before:
+            installed_runtimes.record(shell, runtime)
+        _prune(shell, runtime)
     keys = ("runtime_import_ms", "load_ms", "first_inference_ms", "delegate")
     return RuntimeSetup(
         runtime,

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from edgekit.artifact import Artifact
-from edgekit.devices import installed_runtimes, model_limits, remote_files
+from edgekit.devices import installed_runtimes, kept_files, model_limits, python_facts, remote_files
 from edgekit.devices.installed_runtimes import InstalledRuntime
 from edgekit.devices.shell import Shell
 from edgekit.errors import DependencyError, DeviceError, UsageError
@@ -51,7 +51,7 @@ def choose_runtime(shell: Shell, artifact: Artifact, asked: str | None = None) -
     for name in [asked] if asked else fitting:
         if name in there:
             if name in model_limits.RUNTIMES:
-                model_limits.check(artifact, name, shell.run("uname", "-m").text)
+                model_limits.check(artifact, name, python_facts.architecture(shell, there[name].words[0]))
             return there[name]
     raise DependencyError(
         "EK860",
@@ -69,17 +69,18 @@ def place(shell: Shell, artifact: Artifact, *, progress: Callable[[int, int], No
     if shell.device.scheme == "local":
         return str(artifact.path.absolute())
     path = f"{shell.folder}/models/{artifact.sha256}{artifact.path.suffix}"
-    remote_files.upload(shell, artifact.path, path, progress=progress)
+    sent = remote_files.upload(shell, artifact.path, path, digest=artifact.sha256, progress=progress)
+    kept_files.used(shell, path, is_new=sent > 0)
     return path
 
 
-def start_worker(shell: Shell, runtime: InstalledRuntime, artifact: Artifact) -> WorkerProcess:
-    """A worker of a runtime on a device, to be spoken to.
+def start_worker(shell: Shell, runtime: InstalledRuntime, artifact: Artifact, path: str) -> WorkerProcess:
+    """A worker of a runtime on a device, to be spoken to; ``path`` is where the model lies there.
 
     Raises:
         DeviceError: The link is lost.
     """
-    stream = installed_runtimes.start_worker(shell, runtime)
+    stream = installed_runtimes.start_worker(shell, runtime, path)
     return WorkerProcess(artifact.path.name, stream, place=f"on {shell.device.name}")
 
 
@@ -106,6 +107,9 @@ class DeviceSession:
         self._artifact = artifact
         self._raw = RawTensors(artifact)
         self.runtime = choose_runtime(shell, artifact, runtime)
+        if delegate is not None:
+            delegate.require(self.runtime.name)
+        self._is_kept = path is None
         self._path = path or place(shell, artifact, progress=progress)
         self._options: dict[str, Any] = {
             "threads": threads,
@@ -154,6 +158,8 @@ class DeviceSession:
             try:
                 if self._worker is None:
                     self._shell.reconnect()
+                    if self._is_kept:  # it may have been removed while nobody used it
+                        self._path = place(self._shell, self._artifact)
                     self._open()
                 return self._predict(inputs, samples)
             except DeviceError as error:
@@ -189,7 +195,7 @@ class DeviceSession:
         self._piece = -(-piece // self._raw.batch) * self._raw.batch
 
     def _open(self) -> dict[str, Any]:
-        self._worker = start_worker(self._shell, self.runtime, self._artifact)
+        self._worker = start_worker(self._shell, self.runtime, self._artifact, self._path)
         try:
             return self._worker.ask(
                 "open",

@@ -86,8 +86,8 @@ def _failed(shell: Shell, runtime: InstalledRuntime, reason: str, said: str) -> 
     )
 
 
-def tflite() -> bytes:
-    """A model of one fully connected layer, from four numbers to three."""
+def tflite(outputs: int = 3) -> bytes:
+    """A model of one fully connected layer without a bias, from four numbers to so many."""
     from ai_edge_litert import schema_py_generated as schema
 
     def tensor(name: str, shape: list[int], buffer: int) -> Any:
@@ -106,12 +106,12 @@ def tflite() -> bytes:
     layer.inputs, layer.outputs = [0, 1, -1], [2]
     layer.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
     layer.builtinOptions = schema.FullyConnectedOptionsT()
-    graph.tensors = [tensor("x", [1, 4], 0), tensor("w", [3, 4], 1), tensor("y", [1, 3], 0)]
+    graph.tensors = [tensor("x", [1, 4], 0), tensor("w", [outputs, 4], 1), tensor("y", [1, outputs], 0)]
     graph.inputs, graph.outputs, graph.operators = [0], [2], [layer]
     model = schema.ModelT()
     model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
     model.buffers = [schema.BufferT(), schema.BufferT()]
-    model.buffers[1].data = np.frombuffer(_WEIGHTS.tobytes(), np.uint8)
+    model.buffers[1].data = np.frombuffer(np.resize(_WEIGHTS, (outputs, 4)).tobytes(), np.uint8)
     return flatbuffer.write(model)
 
 

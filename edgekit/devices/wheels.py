@@ -24,6 +24,7 @@ _FETCH_S = 1800.0
 _OLDEST_GLIBC = {"x86_64": 5, "i686": 5}
 _ALIASES = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 # pip says one of these where the index does not answer, before it ends with "No matching distribution found".
+_NO_NUMPY = "Install numpy on the device with its own package manager: sudo apt install python3-numpy"
 _UNREACHABLE = (
     "connection broken",
     "NewConnectionError",
@@ -84,6 +85,9 @@ class Wanted:
         from packaging.specifiers import SpecifierSet
 
         return SpecifierSet(self.version).contains(version, prereleases=False)
+
+
+WEBGPU_IMPORTS = Wanted("ml-dtypes", ">=0.4", "what LiteRT's interface to its GPU accelerator imports")
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,11 @@ class Wheels:
             raise DependencyError(
                 "EK831",
                 f"{self.folder} has no wheel that fits {self.platform} for {' and '.join(map(str, missing))}.",
-                "Where there is a network: the same command with --fetch-only fills the folder.",
+                # There is none for it on PyPI that could be fetched.
+                _NO_NUMPY
+                if self.platform.architecture == "armv7l"
+                and any(wheel.package == "numpy" for wheel in missing)
+                else "Where there is a network: the same command with --fetch-only fills the folder.",
             )
         return [path for package in packages if (path := self.find(package))]
 
@@ -283,7 +291,7 @@ class Wheels:
             f"pip finds no wheel of {package} for {self.platform}: {errors[-1] if errors else 'it does not say why'}",
             "Look whether pip's settings name the right index; -v shows all that pip said."
             if package.package != "numpy"
-            else "Install numpy on the device with its own package manager: sudo apt install python3-numpy",
+            else _NO_NUMPY,
             detail=said,
         )
 

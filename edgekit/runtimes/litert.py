@@ -13,4 +13,4 @@ def open(artifact: Artifact, *, threads: int = 1, xnnpack: bool = True) -> Inter
         ModelError: The model cannot be loaded.
         DependencyError: LiteRT is not installed.
     """
-    return open_litert(artifact, threads=threads, xnnpack=xnnpack)
+    return open_litert(artifact, threads=threads, kernels="xnnpack" if xnnpack else "builtin")

@@ -13,4 +13,4 @@ def open(artifact: Artifact, *, threads: int = 1) -> InterpreterSession:  # noqa
         ModelError: The model cannot be loaded.
         DependencyError: LiteRT is not installed.
     """
-    return open_litert(artifact, threads=threads, xnnpack=False)
+    return open_litert(artifact, threads=threads, kernels="builtin")

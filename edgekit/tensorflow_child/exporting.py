@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class TooLongError(Exception):
 def export_tflite(loaded: Loaded, options: dict[str, Any], output: Path) -> None:
     """Convert with TensorFlow's converter; ``options`` are those of ``TFLiteExport``, arrays by path."""
     layers = recurrent_layers(loaded, options)
-    with tempfile.TemporaryDirectory(dir=output.parent) as folder, _unrolled(layers):
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder, _unrolled(layers), _as_trained(loaded):
         _write_signature(loaded.concrete(options["batch"]), loaded, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         _configure(converter, options)
@@ -89,6 +89,13 @@ def _unrolled(layers: list[Any]) -> Iterator[None]:
             layer.unroll = False
 
 
+def _as_trained(loaded: Loaded) -> AbstractContextManager[None]:
+    """A model of edgekit's own training with fake quantization, which the converter reads scales from."""
+    from edgekit.train.settle import as_trained
+
+    return as_trained(loaded.model) if loaded.loader == "keras" else nullcontext()
+
+
 def _write_signature(concrete: Any, loaded: Loaded, folder: str) -> None:
     # TensorFlow sees no variables in a Keras 3 model and would export it without weights and without a word:
     # those that the traced function captured are held by hand.
@@ -104,6 +111,9 @@ def _write_signature(concrete: Any, loaded: Loaded, folder: str) -> None:
 def _configure(converter: Any, options: dict[str, Any]) -> None:
     optimize = options["optimize"]
     if optimize == "none":
+        return
+    if optimize == "sparse":
+        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
         return
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter._experimental_disable_per_channel = not options["per_channel"]

@@ -12,20 +12,61 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "ChannelOptions": "edgekit.train.channel_pruning",
+    "Channels": "edgekit.train.channels",
+    "ClusteredWeights": "edgekit.train.clustering",
+    "DistillationOptions": "edgekit.train.distillation",
     "Graph": "edgekit.train.graph",
+    "MagnitudePruning": "edgekit.train.magnitude",
+    "PruningSchedule": "edgekit.train.magnitude",
     "QATOptions": "edgekit.train.qat",
+    "TeacherOutput": "edgekit.train.distillation",
+    "apply_distillation": "edgekit.train.distillation",
     "apply_qat": "edgekit.train.qat",
+    "cluster_weights": "edgekit.train.clustering",
     "export_qat": "edgekit.train.export",
     "fold_batch_norm": "edgekit.train.batch_norm",
+    "prune_channels": "edgekit.train.channel_pruning",
+    "prune_magnitude": "edgekit.train.magnitude",
+    "strip_clusters": "edgekit.train.clustering",
+    "thin": "edgekit.train.width",
+    "with_layer_rates": "edgekit.train.layer_rates",
 }
 
-__all__ = ["Graph", "QATOptions", "apply_qat", "export_qat", "fold_batch_norm"]
+__all__ = [
+    "ChannelOptions",
+    "Channels",
+    "ClusteredWeights",
+    "DistillationOptions",
+    "Graph",
+    "MagnitudePruning",
+    "PruningSchedule",
+    "QATOptions",
+    "TeacherOutput",
+    "apply_distillation",
+    "apply_qat",
+    "cluster_weights",
+    "export_qat",
+    "fold_batch_norm",
+    "prune_channels",
+    "prune_magnitude",
+    "strip_clusters",
+    "thin",
+    "with_layer_rates",
+]
 
 if TYPE_CHECKING:
     from edgekit.train.batch_norm import fold_batch_norm
+    from edgekit.train.channel_pruning import ChannelOptions, prune_channels
+    from edgekit.train.channels import Channels
+    from edgekit.train.clustering import ClusteredWeights, cluster_weights, strip_clusters
+    from edgekit.train.distillation import DistillationOptions, TeacherOutput, apply_distillation
     from edgekit.train.export import export_qat
     from edgekit.train.graph import Graph
+    from edgekit.train.layer_rates import with_layer_rates
+    from edgekit.train.magnitude import MagnitudePruning, PruningSchedule, prune_magnitude
     from edgekit.train.qat import QATOptions, apply_qat
+    from edgekit.train.width import thin
 
 
 def __getattr__(name: str) -> Any:

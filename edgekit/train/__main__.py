@@ -4,14 +4,16 @@ import faulthandler
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from edgekit.errors import EdgekitError
-from edgekit.train.job import Job
+from edgekit.train.job import ENDING_S, Job
 
 
 def main() -> None:
@@ -21,6 +23,8 @@ def main() -> None:
     # TensorFlow prints to descriptor 1 from C++, which would break the protocol.
     os.dup2(2, 1)
     job = Job.from_json(sys.stdin.readline())
+    # As an exception it removes what is half written.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
     # When the pipe is closed the parent is gone, by whatever death.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -45,6 +49,8 @@ def main() -> None:
 def _end_with_parent() -> None:
     while sys.stdin.readline():
         pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ENDING_S)
     os._exit(1)
 
 

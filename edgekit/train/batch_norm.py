@@ -4,7 +4,7 @@ y = gamma * (w * x + b - mean) / sqrt(variance + epsilon) + beta is again a conv
 per output channel (arXiv:1712.05877, section 3.2).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -49,6 +49,25 @@ def fold_batch_norm(model: Any) -> Any:
     return graph.build(make)
 
 
+def refresh_statistics(model: Any, batches: Iterable[Any]) -> None:
+    """Take means and variances anew from some batches of inputs, each counting the same.
+
+    What stands in a model describes the channels that it had when it was trained.
+    """
+    norms = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    usual = [layer.momentum for layer in norms]
+    for number, x in enumerate(batches if norms else ()):
+        for layer in norms:
+            layer.momentum = number / (number + 1)
+        model(x, training=True)
+    for layer, momentum in zip(norms, usual, strict=True):
+        layer.momentum = momentum
+
+
 def _norm_after(graph: Graph, call: Call) -> Call | None:
     """The batch normalization that can be folded into the layer of this call."""
     layer = call.operation
@@ -67,11 +86,17 @@ def _folded(layer: Any, norm: Any) -> list[Array]:
     kernel = np.asarray(layer.kernel)
     channels = int(np.prod([kernel.shape[axis] for axis in _CHANNEL_AXES[type(layer).__name__]]))
     bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(channels, kernel.dtype)
-    mean, variance = np.asarray(norm.moving_mean), np.asarray(norm.moving_variance)
-    gamma = np.asarray(norm.gamma) if norm.scale else np.ones(channels, kernel.dtype)
-    beta = np.asarray(norm.beta) if norm.center else np.zeros(channels, kernel.dtype)
-    factor = gamma / np.sqrt(variance + norm.epsilon)
+    factor, offset = as_factors(norm)
     shape = [1] * kernel.ndim
     for axis in _CHANNEL_AXES[type(layer).__name__]:
         shape[axis] = kernel.shape[axis]
-    return [kernel * factor.reshape(shape), beta + (bias - mean) * factor]
+    return [kernel * factor.reshape(shape), bias * factor + offset]
+
+
+def as_factors(norm: Any) -> tuple[Array, Array]:
+    """A batch normalization at rest as ``x * factor + offset``, each ``(channels,)``."""
+    mean, variance = np.asarray(norm.moving_mean), np.asarray(norm.moving_variance)
+    gamma = np.asarray(norm.gamma) if norm.scale else np.ones_like(mean)
+    beta = np.asarray(norm.beta) if norm.center else np.zeros_like(mean)
+    factor = gamma / np.sqrt(variance + norm.epsilon)
+    return factor, beta - mean * factor

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ class Checkpoint:
         self._path = folder / _NAME
         self._identity = hashlib.sha256((_without_place(job) + digest).encode()).hexdigest()
 
-    def save(self, model: Any, state: dict[str, Any]) -> None:
+    def save(self, model: Any, state: dict[str, Any], best: Sequence[Array] = ()) -> None:
         """Replace the checkpoint by the model's state; ``state`` is what the loop needs beside it.
+
+        ``best`` are the weights of the best epoch, where one is remembered.
 
         Raises:
             OutputError: The disk is full, or the folder cannot be written.
@@ -43,24 +46,35 @@ class Checkpoint:
                 f"v{index:05d}": np.asarray(variable) for index, variable in enumerate(_variables(model))
             }
             document = np.array(json.dumps({**state, "identity": self._identity}))
-            np.savez(stream, allow_pickle=False, state=document, **values)
+            values |= {f"b{index:05d}": value for index, value in enumerate(best)}
+            try:
+                np.savez(stream, allow_pickle=False, state=document, **values)
+            except ValueError as error:
+                # A zip archive that fails while it is written complains about that when it is closed.
+                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
-    def restore(self, model: Any) -> dict[str, Any] | None:
-        """Put the saved values into a compiled and built model; None where there is no checkpoint of this job."""
+    def restore(self, model: Any) -> tuple[dict[str, Any], list[Array]] | None:
+        """Put the saved values into a compiled and built model; None where there is no checkpoint of this job.
+
+        Returns:
+            ``state`` and ``best`` as they were saved.
+        """
         if not self._path.is_file():
             return None
         try:
             with np.load(self._path, allow_pickle=False) as arrays:
                 state: dict[str, Any] = json.loads(str(arrays["state"]))
                 variables = list(_variables(model))
-                values = [arrays[f"v{index:05d}"] for index in range(len(arrays.files) - 1)]
-        except (OSError, ValueError, KeyError):
+                values, best = (
+                    [arrays[name] for name in sorted(arrays.files) if name[0] == kind] for kind in "vb"
+                )
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return None
         if state.pop("identity", None) != self._identity or not _fit(variables, values):
             return None
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-        return state
+        return state, best
 
 
 def _variables(model: Any) -> Iterator[Any]:

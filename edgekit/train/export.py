@@ -4,6 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgekit import files
+from edgekit.errors import ModelError
+from edgekit.findings import Finding
+
+_HINT = "Train with 8 bits, or use `edgekit quantize --recipe int16x8` on the float model."
 
 
 def export_qat(
@@ -19,7 +23,10 @@ def export_qat(
 
     Raises:
         OutputError: The file cannot be written.
+        ModelError: Its activations have 16 bits.
     """
+    if any(getattr(layer, "bits", 8) == 16 for layer in model._flatten_layers()):
+        raise ModelError("EK741", "Activations of 16 bits cannot be exported as they were trained.", _HINT)
     _export(model, Path(output), {"batch": batch, "optimize": "trained", "io": io})
 
 
@@ -30,6 +37,36 @@ def export_float(model: Any, output: str | Path, *, batch: int | None = 1) -> No
         OutputError: The file cannot be written.
     """
     _export(model, Path(output), {"batch": batch, "optimize": "none", "io": "float32"})
+
+
+def export_sparse(model: Any, output: str | Path, *, batch: int | None = 1) -> list[Finding]:
+    """Write a pruned Keras 3 model as a float ``.tflite`` file that stores only the weights that are not zero.
+
+    Where the result does not run in the default interpreter, or saves nothing, the file is dense and a finding
+    says so.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    from edgekit.tensorflow_child.exporting import UnusableError
+
+    output = Path(output)
+    export_float(model, output, batch=batch)
+    dense_bytes = output.stat().st_size
+    sparse = output.with_name(f".{output.name}.sparse")
+    try:
+        _export(model, sparse, {"batch": batch, "optimize": "sparse", "io": "float32"})
+        sparse_bytes = sparse.stat().st_size
+        if sparse_bytes < dense_bytes:
+            sparse.replace(output)
+            return []
+        reason = f"it has {sparse_bytes:,} bytes, and the dense one {dense_bytes:,}"
+    except UnusableError as error:
+        reason = f"the default interpreter refuses it: {str(error).strip().splitlines()[-1][:200]}"
+    finally:
+        sparse.unlink(missing_ok=True)
+    message = f"{output.name} has dense tensors. A file with sparse ones is of no use: {reason}."
+    return [Finding("EK756", message, "Compress the file where it is stored; zeros vanish there too.")]
 
 
 def _export(model: Any, output: Path, options: dict[str, Any]) -> None:

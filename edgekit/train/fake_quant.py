@@ -4,16 +4,20 @@ Both use TensorFlow's fake quantization, whose gradient passes straight through 
 which its converter turns into the very scales that were trained with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from edgekit.train.fixed_point import rounded_twice
 
 Ranges = Literal["moving", "learned"]
 
 _MOMENTUM = 0.95
 _SMALLEST = 1e-6
+_FINE = 1024.0
 
 
 @keras.saving.register_keras_serializable("edgekit")
@@ -22,7 +26,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
 
     ``ranges`` is ``"moving"`` for a moving average of what was seen, or ``"learned"`` for ends that are trained
     with the weights, from there on. ``fixed`` is the range of an operator that has no choice: softmax's
-    ``(0, 255 / 256)``.
+    ``(0, 255 / 256)``. ``settled`` is what ``settle`` makes of it once it is trained.
     """
 
     def __init__(
@@ -31,10 +35,12 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
         *,
         ranges: Ranges = "moving",
         fixed: Sequence[float] | None = None,
+        settled: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.bits, self.ranges, self.fixed = bits, ranges, tuple(fixed) if fixed else None
+        self.settled = settled
 
     def build(self, shape: Any) -> None:  # noqa: ARG002 - Keras's signature
         """The ends of the range, and whether they stand still."""
@@ -51,13 +57,28 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
             name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=trainable
         )
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        """Round; while training also follow the range."""
+    def call(self, x: Any, training: bool | None = None, averaged: bool = False) -> Any:
+        """Round; while training also follow the range. ``averaged`` is for the mean of values rounded by this."""
+        if averaged:
+            # An average says nothing about the range of what it averages.
+            return self._mean(x) if self.settled else self._rounded(x)
         if training and self.fixed:
             return x  # rounded probabilities of 0 have no logarithm, and the range is not to be found
         if training:
+            self.settled = False
             self._follow(x)
+        return self._rounded(x)
+
+    def _rounded(self, x: Any) -> Any:
         return tf.quantization.fake_quant_with_min_max_vars(x, self.low, self.high, num_bits=self.bits)
+
+    def _mean(self, x: Any) -> Any:
+        """TFLite's average: the middle between two steps, which is frequent there, goes away from the integer 0."""
+        scale = (self.high - self.low) / (2**self.bits - 1)
+        zero_point = tf.round(-self.low / scale) - 2 ** (self.bits - 1)
+        # Float noise would hide what is the middle.
+        steps = tf.round((x / scale + zero_point) * _FINE) / _FINE
+        return (tf.sign(steps) * tf.floor(tf.abs(steps) + 0.5) - zero_point) * scale
 
     def _follow(self, x: Any) -> None:
         low = tf.minimum(tf.reduce_min(x), 0.0)
@@ -73,58 +94,112 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
         self.high.assign(self.high + rate * (high - self.high))
         self.seen.assign(1.0)
 
+    def grid(self) -> tuple[float, int]:
+        """Scale and zero point of int8 values, nudged as TensorFlow nudges them."""
+        low, high = np.float32(self.low), np.float32(self.high)
+        scale = (high - low) / np.float32(2**self.bits - 1)
+        return float(scale), int(np.round(-low / scale)) - 2 ** (self.bits - 1)
+
     def get_config(self) -> dict[str, Any]:
         """The layer's options."""
-        return {**super().get_config(), "bits": self.bits, "ranges": self.ranges, "fixed": self.fixed}
+        own = {"bits": self.bits, "ranges": self.ranges, "fixed": self.fixed, "settled": self.settled}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("edgekit")
 class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has no types
     """Runs a layer with its kernel rounded to ``bits`` bits, symmetrically, without the lowest value.
 
-    ``per_channel`` has one scale per output channel, else there is one for the whole kernel.
+    ``per_channel`` has one scale per output channel, else there is one for the whole kernel. ``activation`` is
+    applied to what the layer gives. ``grid`` is what ``settle`` knows of the layer once it is trained: from there on
+    it computes in whole numbers, as the device does.
     """
 
-    def __init__(self, layer: Any, bits: int = 8, *, per_channel: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        layer: Any,
+        bits: int = 8,
+        *,
+        per_channel: bool = True,
+        activation: Any = None,
+        grid: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("name", layer.name)
         super().__init__(layer, **kwargs)
         self.bits, self.per_channel = bits, per_channel
+        self.activation = keras.activations.get(activation)
+        self.grid = dict(grid) if grid else None
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """The layer's outputs with rounded weights."""
-        del training  # none of the layers with a kernel behaves differently
+        if training:
+            self.grid = None  # the ranges move on
+        if self.grid:
+            return self.activation(self._on_grid(x, self.grid))
+        return self.activation(self._run(x, self.rounded(self.layer.kernel), self.layer.bias))
+
+    def _run(self, x: Any, kernel: Any, bias: Any) -> Any:
         layer = self.layer
-        weights = [
-            self.rounded(variable) if variable is layer.kernel else variable
-            for variable in layer.trainable_variables
-        ]
-        others = [
-            self.rounded(variable) if variable is layer.kernel else variable
-            for variable in layer.non_trainable_variables
-        ]
+        replaced = {id(layer.kernel): kernel, **({} if layer.bias is None else {id(layer.bias): bias})}
+        weights, others = (
+            [replaced.get(id(variable), variable) for variable in variables]
+            for variables in (layer.trainable_variables, layer.non_trainable_variables)
+        )
         result, _updated = layer.stateless_call(weights, others, x)
         return result
+
+    def _on_grid(self, x: Any, grid: Mapping[str, float]) -> Any:
+        """What the device computes: sums of integers, rounded to the steps of the output."""
+        scales = self.scales()
+        kernel = tf.round(self.rounded(self.layer.kernel) / self._along_kernel(scales))
+        step = np.float32(grid["input_scale"]) * scales
+        bias = None if self.layer.bias is None else tf.round(self.layer.bias / step)
+        # Exact in float32: sums stay below 2**24.
+        total = self._run(tf.round(x / grid["input_scale"]), kernel, bias)
+        output = np.float32(grid["output_scale"])
+        low, high = -128 - grid["output_zero_point"], 127 - grid["output_zero_point"]
+        # XNNPACK has one factor in float32. It leaves convolutions of 4 bits to TFLite's own kernels.
+        by_xnnpack = self.bits == 8 or isinstance(self.layer, keras.layers.Dense)
+        rounded = tf.round(total * (step / output)) if by_xnnpack else rounded_twice(total, step, output)
+        return tf.clip_by_value(rounded, low, high) * output
 
     def rounded(self, kernel: Any) -> Any:
         """The kernel as the device will have it, in real numbers."""
         kernel = tf.convert_to_tensor(kernel)
-        depthwise = isinstance(self.layer, keras.layers.DepthwiseConv2D)
+        most = tf.stop_gradient(self._largest(kernel))
         if not self.per_channel:
-            most = tf.maximum(tf.reduce_max(tf.abs(kernel)), _SMALLEST)
-            most = tf.stop_gradient(most)
             return tf.quantization.fake_quant_with_min_max_vars(
                 kernel, -most, most, num_bits=self.bits, narrow_range=True
             )
-        shape = kernel.shape
-        if depthwise:  # the output channels are the last two axes together
-            kernel = tf.reshape(kernel, [*shape[:-2], shape[-2] * shape[-1]])
-        axes = list(range(len(kernel.shape) - 1))
-        most = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(kernel), axis=axes), _SMALLEST))
         rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
-            kernel, -most, most, num_bits=self.bits, narrow_range=True
+            self._channels_last(kernel), -most, most, num_bits=self.bits, narrow_range=True
         )
-        return tf.reshape(rounded, shape) if depthwise else rounded
+        return tf.reshape(rounded, kernel.shape)
+
+    def scales(self) -> Any:
+        """The size of one step of the kernel: a scalar, or ``(channels,)``."""
+        most = self._largest(tf.convert_to_tensor(self.layer.kernel))
+        return (most + most) / np.float32(2**self.bits - 2)
+
+    def _largest(self, kernel: Any) -> Any:
+        axes = None
+        if self.per_channel:
+            kernel = self._channels_last(kernel)
+            axes = list(range(len(kernel.shape) - 1))
+        return tf.maximum(tf.reduce_max(tf.abs(kernel), axis=axes), _SMALLEST)
+
+    def _channels_last(self, kernel: Any) -> Any:
+        """A depthwise kernel has its output channels in the last two axes together."""
+        if not isinstance(self.layer, keras.layers.DepthwiseConv2D):
+            return kernel
+        return tf.reshape(kernel, [*kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]])
+
+    def _along_kernel(self, scales: Any) -> Any:
+        depthwise = isinstance(self.layer, keras.layers.DepthwiseConv2D)
+        return tf.reshape(scales, self.layer.kernel.shape[-2:]) if depthwise and self.per_channel else scales
 
     def get_config(self) -> dict[str, Any]:
         """The layer's options."""
-        return {**super().get_config(), "bits": self.bits, "per_channel": self.per_channel}
+        own = {"bits": self.bits, "per_channel": self.per_channel, "grid": self.grid}
+        return {**super().get_config(), **own, "activation": keras.activations.serialize(self.activation)}

@@ -14,6 +14,7 @@ from edgekit.findings import Finding, Level
 from edgekit.train.checkpoint import Checkpoint
 from edgekit.train.feeding import Feed
 from edgekit.train.job import Epoch, Job
+from edgekit.train.layer_rates import with_layer_rates
 from edgekit.train.methods import Prepared
 from edgekit.train.objective import Objective
 
@@ -49,10 +50,13 @@ def fit(
         ModelError: The loss became NaN in the first epoch.
     """
     model = prepared.model
-    arguments = {"optimizer": objective.optimizer, "loss": objective.loss, "metrics": objective.metrics}
+    optimizer = objective.optimizer
+    if job.scale_learning_rate:
+        optimizer = with_layer_rates(optimizer, model)
+    arguments = {"optimizer": optimizer, "loss": objective.loss, "metrics": objective.metrics}
     model.compile(**{**arguments, **prepared.compile_with})
     model.optimizer.build(model.trainable_variables)
-    loop = _Loop(model, objective, job, checkpoint, report)
+    loop = _Loop(prepared, objective, job, checkpoint, report)
     started = loop.resume()
     train, validation = feeds
     callbacks = [*prepared.callbacks, loop, keras.callbacks.TerminateOnNaN(), *_logs(job, started)]
@@ -84,10 +88,11 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
     """Keeps the books between the epochs: what was reached, what is the best, and whether to go on."""
 
     def __init__(
-        self, model: Any, objective: Objective, job: Job, checkpoint: Checkpoint, report: Report
+        self, prepared: Prepared, objective: Objective, job: Job, checkpoint: Checkpoint, report: Report
     ) -> None:
         super().__init__()
-        self._fitted, self._objective, self._job = model, objective, job
+        self._fitted, self._judged_from = prepared.model, prepared.judged_from
+        self._objective, self._job = objective, job
         self._checkpoint, self._report = checkpoint, report
         self._epochs: list[Epoch] = []
         self._good: list[Array] | None = None
@@ -98,10 +103,13 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
 
     def resume(self) -> int:
         """Take up the checkpoint; gives the epoch to start with."""
-        state = self._checkpoint.restore(self._fitted)
-        if state is None:
+        restored = self._checkpoint.restore(self._fitted)
+        if restored is None:
             return 0
+        state, best = restored
         self._epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        self._good = self._fitted.get_weights()
+        self._best = (*state["best"], best) if state["best"] else None
         self._findings.append(
             Finding("EK729", f"Training went on after epoch {len(self._epochs)}.", level=Level.NOTE)
         )
@@ -132,7 +140,11 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
         self._epochs.append(done)
         self._good = self._fitted.get_weights()
         self._remember_best()
-        self._checkpoint.save(self._fitted, {"epochs": [asdict(epoch) for epoch in self._epochs]})
+        state = {
+            "epochs": [asdict(epoch) for epoch in self._epochs],
+            "best": self._best[:2] if self._best else None,
+        }
+        self._checkpoint.save(self._fitted, state, self._best[2] if self._best else ())
         self._report({"event": "epoch", "epoch": done.epoch, "numbers": numbers, "seconds": done.seconds})
 
     def finish(self) -> tuple[list[Epoch], list[Finding]]:
@@ -142,7 +154,7 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
         return self._epochs, self._findings
 
     def _remember_best(self) -> None:
-        if not self._job.early_stopping:
+        if not self._job.early_stopping or len(self._epochs) < self._judged_from:
             return
         value = self._epochs[-1].numbers[self._objective.watched]
         value = value if self._objective.mode == "max" else -value

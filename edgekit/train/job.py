@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+# So long may the training process take to end in order.
+ENDING_S = 10.0
+
 
 @dataclass(frozen=True)
 class Job:
@@ -14,6 +17,7 @@ class Job:
     ``method`` is the name of a file in ``train/methods``, ``options`` are that method's own. ``optimizer``,
     ``learning_rate`` and ``loss`` are None where the model's own configuration, or the choice of ``objective.py``,
     is to be taken. ``early_stopping`` is a number of epochs without improvement, after which the best is kept.
+    ``scale_learning_rate`` is that of ``layer_rates.py``, ``teacher`` what ``edgekit.teacher_pass`` found out.
     """
 
     method: str
@@ -33,6 +37,8 @@ class Job:
     tensorboard: str | None = None
     csv: str | None = None
     strategy: str | None = None
+    scale_learning_rate: bool = False
+    teacher: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:

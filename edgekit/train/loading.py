@@ -41,6 +41,7 @@ def load_trainable(path: Path) -> Trainable:
             "Give the .keras or .h5 file that it was exported from.",
         )
     # Layers of edgekit's own are in the files that it wrote.
+    import edgekit.train.clustering
     import edgekit.train.fake_quant  # noqa: F401
 
     with TemporaryDirectory() as scratch:

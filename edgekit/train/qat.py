@@ -10,21 +10,30 @@ import keras
 from edgekit.train.batch_norm import fold_batch_norm
 from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights, Ranges
 from edgekit.train.graph import Call, Graph, copy_layer, copying, unique_names
+from edgekit.train.spelled_out import norms_as_convolutions, separated
 
 _KERNELS = ("Conv1D", "Conv2D", "Conv2DTranspose", "Dense", "DepthwiseConv2D")
-# The converter quantizes these per channel only along the last axis, and Dense kernels not at all.
-_PER_CHANNEL = ("Conv1D", "Conv2D", "DepthwiseConv2D")
+# The converter fails on scales per channel of the other kernels, which it reshapes or transposes.
+_PER_CHANNEL = ("Conv2D", "DepthwiseConv2D")
 # Values pass as they are: the scale of the input is the scale of the output.
 _PASSING = (
     "Cropping1D", "Cropping2D", "Dropout", "Flatten", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D",
     "GlobalMaxPooling2D", "Permute", "RepeatVector", "Reshape", "SpatialDropout1D", "SpatialDropout2D", "ZeroPadding1D",
-    "ZeroPadding2D", "GaussianNoise", "GaussianDropout", "Identity", "ActivityRegularization",
+    "ZeroPadding2D", "GaussianNoise", "GaussianDropout", "Identity", "UpSampling1D", "UpSampling2D",
+    "ActivityRegularization",
 )  # fmt: skip
 # TFLite's kernels for these round to the scale of their input.
 _AVERAGING = ("AveragePooling1D", "AveragePooling2D")
 # TFLite's kernels for these give a scale of their own, whatever was trained.
 _FIXED = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
+# TFLite has no kernel of 4 bits for these.
+_EIGHT_BITS = ("Conv1D", "Conv2DTranspose")
 _FUSED = ("linear", "relu", "relu6")
+# What TFLite has integer kernels for, beside the above.
+_INTEGER = ("Add", "Average", "Concatenate", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "InputLayer",
+            "LeakyReLU", "Maximum", "Minimum", "Multiply", "PReLU", "Rescaling", "Subtract")  # fmt: skip
+_INTEGER_FUNCTIONS = (*_FUSED, *_FIXED, "silu", "gelu", "hard_silu", "leaky_relu")
+_FUNCTIONS = ("Activation", "ReLU", "Softmax")
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,24 @@ def apply_qat(model: Any, options: QATOptions | None = None) -> Any:
         ModelError: The model is subclassed.
     """
     options = options or QATOptions()
-    graph = Graph(fold_batch_norm(model))
+    graph = Graph(norms_as_convolutions(fold_batch_norm(separated(model))))
     return graph.build(_Quantizing(graph, options))
+
+
+def float_layers(model: Any) -> list[str]:
+    """The names of what computes in float32 in a model of ``apply_qat``, and in its ``.tflite`` file."""
+    return [operation.name for operation in model.operations if not _is_integer(operation)]
+
+
+def _is_integer(operation: Any) -> bool:
+    if isinstance(operation, FakeQuant | FakeQuantWeights):
+        return True
+    kind = type(operation).__name__
+    if kind in (*_PASSING, *_AVERAGING, *_INTEGER):
+        return True
+    function = activation_name(operation)
+    known = kind in _FUNCTIONS or function != "linear"
+    return known and not getattr(operation, "weights", ()) and function in _INTEGER_FUNCTIONS
 
 
 class _Quantizing:
@@ -88,11 +113,11 @@ class _Quantizing:
         if kind in _KERNELS:
             return self._with_kernel(call, args, kwargs)
         result = self._plain(call, args, kwargs)
-        if kind in (*_PASSING, *_AVERAGING):
+        interpolates = getattr(call.operation, "interpolation", "nearest") != "nearest"
+        if kind in (*_PASSING, *_AVERAGING) and not interpolates:
             rounding = self._rounded_by.get(id(args[0])) if args else None
             if rounding is not None and kind in _AVERAGING:
-                # An average says nothing about the range of what it averages.
-                result = rounding(result, training=False)
+                result = rounding(result, averaged=True)
             if rounding is not None:
                 self._rounded_by[id(result)] = rounding
             return result
@@ -121,9 +146,11 @@ class _Quantizing:
         wrapper = self._wrapped.get(id(operation))
         if wrapper is None:
             name = self._names[id(operation)]
-            layer = copy_layer(operation, name, **({} if fused else {"activation": "linear"}))
+            layer = copy_layer(operation, name, activation="linear")
             channels = options.per_channel and type(operation).__name__ in _PER_CHANNEL
-            wrapper = FakeQuantWeights(layer, options.weight_bits, per_channel=channels)
+            activation = operation.activation if fused else None
+            bits = 8 if type(operation).__name__ in _EIGHT_BITS else options.weight_bits
+            wrapper = FakeQuantWeights(layer, bits, per_channel=channels, activation=activation)
             self._wrapped[id(operation)] = wrapper
             result = wrapper(*args, **kwargs)
             layer.set_weights(operation.get_weights())
@@ -163,8 +190,8 @@ class _Quantizing:
     def _rounding(self, name: str, call: Call | None = None, fixed: Sequence[float] | None = None) -> Any:
         uses = self._graph.uses[id(call.operation)] if call else ()
         suffix = f"_{uses.index(call)}" if call and len(uses) > 1 else ""
-        # int16's fixed scales are others, and they are symmetric: they are followed like any range.
-        fixed = fixed if self._options.activation_bits == 8 else None
+        if fixed and self._options.activation_bits == 16:
+            fixed = (-1.0, 32767 / 32768)  # int16's fixed scale is one for all
         return FakeQuant(
             self._options.activation_bits, ranges=self._options.ranges, fixed=fixed, name=name + suffix
         )

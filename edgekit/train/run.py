@@ -12,14 +12,16 @@ import keras
 from edgekit import files
 from edgekit.artifact import TensorSpec
 from edgekit.data import open_dataset
+from edgekit.findings import Finding
 from edgekit.train import objective
 from edgekit.train.checkpoint import Checkpoint
-from edgekit.train.export import export_float, export_qat
+from edgekit.train.export import export_float, export_qat, export_sparse
 from edgekit.train.feeding import Feed
 from edgekit.train.fitting import fit
 from edgekit.train.job import Job
 from edgekit.train.loading import load_trainable
 from edgekit.train.methods import Context
+from edgekit.train.teaching import with_teacher
 
 _SOME = 512
 
@@ -57,17 +59,20 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
     prepared = importlib.import_module(f"edgekit.train.methods.{job.method}").prepare(
         trainable.model, context
     )
+    prepared = with_teacher(prepared, trainable.model, goal.loss, context)
     feeds = Feed(train, names, prepared.targets), Feed(validation, names) if validation else None
     epochs, findings = fit(prepared, goal, job, feeds, checkpoint=checkpoint, report=report)
     model = prepared.finish(prepared.model)
     with files.atomic_write(Path(job.output)) as partial:
         # Keras decides by the name what it writes.
         named = partial.with_name(partial.name + ".keras")
-        model.save(named)
-        named.rename(partial)
+        try:
+            model.save(named)
+            named.rename(partial)
+        finally:
+            named.unlink(missing_ok=True)
     if job.tflite:
-        export = export_qat if prepared.export == "trained" else export_float
-        export(model, job.tflite)
+        findings += _export(model, prepared.export, job.tflite)
     return {
         "epochs": [asdict(epoch) for epoch in epochs],
         "report": prepared.report(model),
@@ -75,3 +80,11 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
         "watched": goal.watched,
         "seconds": time.monotonic() - began,
     }
+
+
+def _export(model: Any, how: str, output: str) -> list[Finding]:
+    """Write the ``.tflite`` file as the method wants it."""
+    if how == "sparse":
+        return export_sparse(model, output)
+    (export_qat if how == "trained" else export_float)(model, output)
+    return []

@@ -5,12 +5,13 @@ asyncssh works in an event loop, and the loop in a thread of its own: everybody 
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import re
 import shlex
-import tempfile
 import threading
+import time
 from collections.abc import Awaitable, Coroutine, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 _SLACK_S = 5.0
 _CLOSE_S = 3.0
 _PORT = 22
+_PIPE_BYTES = 1 << 20
 
 # Where edgekit keeps its files on such a device; ~ is the home of the user.
 FOLDER = "~/.edgekit"
@@ -53,19 +55,20 @@ class SshTransport:
         """See ``Transport.start``: the server hands one string to the user's login shell."""
         import asyncssh
 
-        errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
         their_stdin, stdin = os.pipe()
         stdout, their_stdout = os.pipe()
+        errors, their_errors = os.pipe()
+        # The two threads at its ends then wake each other less often; only Linux can.
+        with contextlib.suppress(AttributeError, OSError):
+            fcntl.fcntl(stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         theirs = [
-            os.fdopen(their_stdin, "rb", 0), os.fdopen(their_stdout, "wb", 0),
-            os.fdopen(os.dup(errors.fileno()), "wb", 0),
+            os.fdopen(their_stdin, "rb", 0), os.fdopen(their_stdout, "wb", 0), os.fdopen(their_errors, "wb", 0),
         ]  # fmt: skip
         try:
             session = self._loop.wait(self._begin(_command_line(words), theirs), self._limits.connect_s)
         except BaseException as error:
-            os.close(stdin)
-            os.close(stdout)
-            errors.close()
+            for descriptor in (stdin, stdout, errors):
+                os.close(descriptor)
             if isinstance(error, asyncssh.ChannelOpenError) and not self._connection.is_closed():
                 raise _no_session(self._device, error) from error
             if isinstance(error, OSError | asyncssh.Error | FutureTimeoutError):
@@ -123,15 +126,17 @@ class _Session:
 class _SshChannel(Channel):
     """A session of the connection, its streams redirected into pipes."""
 
-    def __init__(self, loop: "_Loop", session: _Session, streams: tuple[int, int, IO[bytes]]) -> None:
+    def __init__(self, loop: "_Loop", session: _Session, streams: tuple[int, int, int]) -> None:
         super().__init__(*streams)
         self._loop = loop
         self._session = session
 
     def exit_status(self) -> int | None:
         """See ``Channel.exit_status``: None where the link was lost before the command ended."""
+        until = time.monotonic() + _CLOSE_S
+        self._listen(self._session.ending.done, until)
         with contextlib.suppress(FutureTimeoutError):
-            self._loop.wait(self._session.ended(), _CLOSE_S)
+            self._loop.wait(self._session.ended(), max(0.0, until - time.monotonic()))
         code: int | None = self._session.process.returncode
         return code
 
@@ -222,7 +227,9 @@ def connect(device: Device, limits: Limits) -> SshTransport:
         "keepalive_count_max": limits.keepalive_count,
     }
     try:
-        opening = asyncssh.connect(device.host, **_options(device), **limiting, **_trusting(device))
+        opening = asyncssh.connect(
+            device.host, **_options(device), **limiting, **_trusting(device), **_encrypting(device)
+        )
         connection = loop.wait(opening, limits.connect_s + limits.login_s + _SLACK_S)
     except (OSError, asyncssh.Error, FutureTimeoutError, ValueError) as error:
         loop.end()
@@ -348,6 +355,16 @@ def _trusting(device: Device) -> dict[str, Any]:
     if options.known_hosts is not None and len(there) == len(files):
         return {}
     return {"known_hosts": there or ([], [], [])}
+
+
+def _encrypting(device: Device) -> dict[str, Any]:
+    """The cipher that asyncssh is fastest with, before all others, where the configuration names none.
+
+    Its chacha20-poly1305, which both sides would choose, sends half as many bytes in a second.
+    """
+    if _resolved(device).config.get("Ciphers"):
+        return {}
+    return {"encryption_algs": "^aes128-gcm@openssh.com"}
 
 
 def _resolved(device: Device) -> "asyncssh.SSHClientConnectionOptions":

@@ -1,13 +1,13 @@
 """How fast a model is, here or on a device, and how far the number can be trusted."""
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import edgekit
+from edgekit import placement
 from edgekit.artifact import Artifact
 from edgekit.bench import Bench, HostBench
 from edgekit.data import open_dataset
@@ -73,6 +73,7 @@ class ModelBenchmark:
             "runtime": self.subject.runtime,
             "runtime_version": opened["runtime_version"],
             "delegate": opened["delegate"],
+            "accelerator": opened.get("accelerator"),
             "threads": self.options.threads,
             "batch": opened["batch"],
             "model_size_bytes": self.subject.artifact.size_bytes,
@@ -323,31 +324,10 @@ def _model_findings(measured: ModelBenchmark) -> Iterator[Finding]:
             f"{kept.window_s:.0f} s, {kept.last_ms:.3g} ms in the last.",
             "Count on the latency of the last minute, or cool the device better.",
         )
-    yield from _placement_findings(measured, name)
+    yield from placement.findings(
+        opened, name, measured.subject.runtime, options.delegate, xnnpack=options.xnnpack
+    )
     if opened["peak_memory_bytes"] is None or "reset" not in opened["peak_memory_method"]:
         yield Finding(
             "EK513", f"{name}: peak memory is {opened['peak_memory_method'] or 'unknown'}.", "", Level.NOTE
         )
-
-
-def _placement_findings(measured: ModelBenchmark, name: str) -> Iterator[Finding]:
-    placement, options = measured.opened["placement"], measured.options
-    if placement is None:
-        text = f"{name}: {measured.subject.runtime} does not tell which operators run in fast kernels."
-        yield Finding("EK510", text, "", Level.NOTE)
-        return
-    slow = Counter(op["op"] for op in placement["ops"] if not op["accelerated"])
-    if not slow or not (options.xnnpack or options.delegate):
-        return
-    listed = ", ".join(f"{count} {op}" for op, count in slow.most_common(5))
-    who = "XNNPACK" if options.delegate is None else Path(options.delegate.library).name
-    level = Level.NOTE if options.delegate is None else Level.WARNING
-    if measured.opened["delegate"] == "none":
-        yield Finding(
-            "EK511",
-            f"{name}: {who} took no operator: {listed}.",
-            "See edgekit inspect --ops for their types.",
-        )
-    else:
-        share = f"{placement['accelerated_pct']:g}% of the operators"
-        yield Finding("EK512", f"{name}: {who} took {share}; outside: {listed}.", "", level)

@@ -9,8 +9,8 @@ from typing import Any
 
 from edgekit.artifact import Artifact
 from edgekit.devices import release_folders
-from edgekit.devices.deployment_lock import DeploymentLock, now, this_process
 from edgekit.devices.device import Device
+from edgekit.devices.device_lock import DeviceLock, now, this_process
 from edgekit.devices.installed_runtimes import InstalledRuntime
 from edgekit.devices.packing import Packed, check_deployable, packed
 from edgekit.devices.release_folders import Entry
@@ -19,46 +19,31 @@ from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
-from edgekit.health_check import NOT_CHECKED, Health, Trial, check_health, failed, trial_of
+from edgekit.health_check import NOT_CHECKED, Health, PutIntoService, Trial, check_health, failed, trial_of
 
 _Progress = Callable[[int, int], None]
 _LINK_CODES = {"EK800", "EK804", "EK805"}
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """What a deployment did; ``previous`` was in service before, and can be rolled back to.
+@dataclass(frozen=True, kw_only=True)
+class Deployment(PutIntoService):
+    """What a deployment did.
 
-    ``sent`` is False where the release lay on the device already, ``switched`` where it was in service already.
+    ``bytes_sent`` is 0 where the release lay on the device already, ``switched`` False where it was in service already.
     """
 
-    device: str
-    folder: str
-    release: str
-    previous: str | None
-    model: str
     sha256: str
     bytes_sent: int
     switched: bool
-    health: Health
     removed: tuple[str, ...]
-    seconds: float
-    findings: tuple[Finding, ...] = field(default_factory=tuple)
 
     def describe(self) -> dict[str, Any]:
         """The deployment as it stands in JSON documents."""
-        return {
-            "device": self.device,
-            "folder": self.folder,
-            "release": self.release,
-            "previous": self.previous,
-            "model": self.model,
+        return super().describe() | {
             "sha256": self.sha256,
             "bytes_sent": self.bytes_sent,
             "switched": self.switched,
-            "health": self.health.describe(),
             "removed": list(self.removed),
-            "seconds": self.seconds,
         }
 
 
@@ -97,7 +82,7 @@ def deploy(
     artifact = opened(model)
     trial, findings = _trial(artifact, health_check, preprocess, seed)
     with packed(artifact, preprocess) as release, release_folders.connect(device) as shell:
-        with DeploymentLock(shell, wait_s) as lock:
+        with DeviceLock(shell, wait_s) as lock:
             run = _Run(shell, lock, release, artifact, runtime)
             health = run.bring(trial, progress)
             removed = run.remove_old(keep)
@@ -113,7 +98,7 @@ def deploy(
             health=health,
             removed=removed,
             seconds=time.perf_counter() - began,
-            findings=(*release.findings, *findings, *run.findings),
+            findings=(*release.findings, *findings, *run.findings, *health.findings),
         )
 
 
@@ -133,7 +118,7 @@ class _Run:
     """One deployment under way, while its lock is held."""
 
     def __init__(
-        self, shell: Shell, lock: DeploymentLock, release: Packed, artifact: Artifact, runtime: str | None
+        self, shell: Shell, lock: DeviceLock, release: Packed, artifact: Artifact, runtime: str | None
     ) -> None:
         self._shell = shell
         self._lock = lock

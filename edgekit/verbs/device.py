@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit.devices import cautions, inventory, support
+from edgekit.devices import cautions, inventory, kept_files, support
 from edgekit.devices.device import Device
 from edgekit.devices.facts import DeviceFacts, probe
+from edgekit.devices.kept_files import KeptFile
 from edgekit.devices.shell import Shell
 from edgekit.devices.support import RuntimeSupport
 from edgekit.findings import Finding, Level
@@ -70,6 +71,38 @@ class DeviceList:
             "inventory": str(inventory.path()),
             "devices": [device.describe() for device in self.devices],
             "attached": [device.describe() for device in self.attached],
+        }
+
+
+@dataclass(frozen=True)
+class DeviceCleaning:
+    """What was removed from a device, or with ``dry_run`` would be, and what stays."""
+
+    device: str
+    folder: str
+    files: tuple[KeptFile, ...]
+    dry_run: bool = False
+
+    @property
+    def removed(self) -> tuple[KeptFile, ...]:
+        """What went, or may go."""
+        return tuple(file for file in self.files if file.state != "stays")
+
+    @property
+    def kept(self) -> tuple[KeptFile, ...]:
+        """What stays."""
+        return tuple(file for file in self.files if file.state == "stays")
+
+    def describe(self) -> dict[str, Any]:
+        """The cleaning as it stands in JSON documents."""
+        return {
+            "device": self.device,
+            "folder": self.folder,
+            "dry_run": self.dry_run,
+            "removed": [file.describe() for file in self.removed],
+            "removed_bytes": kept_files.total_bytes(self.removed),
+            "kept": [file.describe() for file in self.kept],
+            "kept_bytes": kept_files.total_bytes(self.kept),
         }
 
 
@@ -140,6 +173,27 @@ def device_remove(name: str) -> Device:
         OutputError: The inventory cannot be written.
     """
     return inventory.remove(name)
+
+
+def device_clean(device: str, *, everything: bool = False, dry_run: bool = False) -> DeviceCleaning:
+    """Remove what finished and broken runs left on a device: models that were sent, pieces of uploads and set-ups.
+
+    What was used within a day stays, and the model of a worker that runs now in any case. Releases and runtimes are
+    not touched.
+
+    Args:
+        device: Its name in the inventory, or its URL.
+        everything: Remove the models of today too, and pieces that are older than an hour.
+        dry_run: Say what would be removed, and leave it.
+
+    Raises:
+        UsageError: There is no such device.
+        DeviceError: It is unreachable, or something cannot be removed.
+    """
+    with Shell(inventory.resolve(device)) as shell:
+        sweep = kept_files.look if dry_run else kept_files.clean
+        found = sweep(shell, everything=everything)
+        return DeviceCleaning(shell.device.name, shell.folder, found, dry_run)
 
 
 def _probe(device: Device) -> DeviceProbe:

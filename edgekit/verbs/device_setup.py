@@ -11,8 +11,8 @@ from edgekit.devices.python_facts import DevicePython
 from edgekit.devices.runtime_bundle import WEBGPU
 from edgekit.devices.runtime_setup import RuntimeSetup
 from edgekit.devices.shell import Shell
-from edgekit.devices.wheels import Wanted, Wheels, wanted
-from edgekit.errors import DeviceError
+from edgekit.devices.wheels import WEBGPU_IMPORTS, Wanted, Wheels, wanted
+from edgekit.errors import DeviceError, UsageError
 
 RUNTIMES = ("litert", "onnxruntime", "tflite_runtime")
 
@@ -100,13 +100,7 @@ def device_setup(
         DeviceError: The device is unreachable, full, has no Python that fits, or the runtime fails there.
     """
     with Shell(inventory.resolve(device)) as shell:
-        plan = _plan(shell, runtime, wheels, python)
-        if with_webgpu and not plan.python.has_lse:
-            raise DeviceError(
-                "EK838",
-                f"The processor of {shell.device.name} has no LSE; {WEBGPU} ends the process there.",
-                "Leave --with-webgpu out.",
-            )
+        plan = _plan(shell, runtime, wheels, python, with_webgpu=with_webgpu)
         source = Wheels(plan.folder, plan.python.platform)
         if wheels is None and source.missing(plan.packages):
             say(f"fetching {' and '.join(map(str, source.missing(plan.packages)))}")
@@ -126,7 +120,12 @@ def device_setup(
 
 
 def plan_setup(
-    device: str, runtime: str, *, wheels: Path | None = None, python: str = "python3"
+    device: str,
+    runtime: str,
+    *,
+    wheels: Path | None = None,
+    python: str = "python3",
+    with_webgpu: bool = False,
 ) -> SetupPlan:
     """What ``device_setup`` would do; nothing is fetched, and nothing changed on the device.
 
@@ -135,7 +134,7 @@ def plan_setup(
         DeviceError: The device is unreachable, or has no Python that fits.
     """
     with Shell(inventory.resolve(device)) as shell:
-        return _plan(shell, runtime, wheels, python)
+        return _plan(shell, runtime, wheels, python, with_webgpu=with_webgpu)
 
 
 def fetch_wheels(
@@ -144,6 +143,7 @@ def fetch_wheels(
     *,
     wheels: Path | None = None,
     python: str = "python3",
+    with_webgpu: bool = False,
     progress: Progress | None = None,
 ) -> SetupPlan:
     """Fetch what a device needs into a folder, or edgekit's cache, to carry it to a place without a network.
@@ -153,15 +153,27 @@ def fetch_wheels(
         DependencyError: The package index is not reachable, or has no wheel that fits.
         DeviceError: The device is unreachable, or has no Python that fits.
     """
-    plan = plan_setup(device, runtime, wheels=wheels, python=python)
+    plan = plan_setup(device, runtime, wheels=wheels, python=python, with_webgpu=with_webgpu)
     found = Wheels(plan.folder, plan.python.platform).fetch(plan.packages, progress=progress)
     return replace(plan, wheels=tuple(found))
 
 
-def _plan(shell: Shell, runtime: str, wheels: Path | None, program: str) -> SetupPlan:
+def _plan(
+    shell: Shell, runtime: str, wheels: Path | None, program: str, *, with_webgpu: bool = False
+) -> SetupPlan:
     if runtime not in RUNTIMES:
         raise unknown("runtime of devices", runtime, list(RUNTIMES))
+    if with_webgpu and runtime != "litert":
+        raise UsageError(
+            "EK542", f"{runtime} has no GPU accelerator: it is LiteRT's.", "Leave --with-webgpu out."
+        )
     python = python_facts.find(shell, program)
+    if with_webgpu and not python.has_lse:
+        raise DeviceError(
+            "EK838",
+            f"The processor of {shell.device.name} has no LSE; {WEBGPU} ends the process there.",
+            "Leave --with-webgpu out.",
+        )
     folder = wheels or cache_folder()
     source = Wheels(folder, python.platform)
     engine, numpy = wanted(runtime, python.platform)
@@ -169,7 +181,7 @@ def _plan(shell: Shell, runtime: str, wheels: Path | None, program: str) -> Setu
     theirs = python.platform.architecture == "armv7l" and not source.find(numpy)
     if theirs and python.numpy_version and numpy.allows(python.numpy_version):
         return SetupPlan(runtime, python, (engine,), (source.find(engine),), python.numpy_version, folder)
-    packages = (engine, numpy)
+    packages = (engine, numpy, *([WEBGPU_IMPORTS] if with_webgpu else []))
     return SetupPlan(runtime, python, packages, tuple(map(source.find, packages)), None, folder)
 
 

@@ -109,6 +109,7 @@ def _plan(facts: DeviceFacts, library: Path | None, wheels: Path | None) -> Nati
             "It is made for glibc and for Android.",
         )
     platform = NativePlatform(system, facts.userland)
+    native_runner.check(platform)
     folder = wheels or _cache("wheels")
     if library is not None:
         native_library.check(library, platform.machine, glibc)

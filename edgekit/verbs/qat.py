@@ -1,9 +1,14 @@
 """Quantization-aware training of a Keras model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit.errors import UsageError
+from edgekit.findings import Finding, Level
+from edgekit.teacher_pass import Teacher
+from edgekit.tflite_kernels import counts, holds, stored_kernels
 from edgekit.training import Report, Trained, job_for, train
 
 
@@ -19,6 +24,8 @@ def qat(
     ranges: Literal["moving", "learned"] = "moving",
     exclude: Sequence[str] = (),
     freeze_epochs: int = 1,
+    preserve: Literal["auto", "sparsity", "clusters", "none"] = "auto",
+    teacher: str | Path | Teacher | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Report | None = None,
@@ -37,6 +44,8 @@ def qat(
         ranges: Activations' ranges follow what is seen (``"moving"``), or are trained (``"learned"``).
         exclude: Regular expressions; layers whose names match stay float.
         freeze_epochs: So many epochs at the end train with ranges that stand still.
+        preserve: What pruning or clustering made and is to stay: zeros, or equal weights; found with ``"auto"``.
+        teacher: A model whose answers are learnt beside the labels, or a ``Teacher``.
         overwrite: Replace outputs that exist.
         resume: Go on after the last epoch of an interrupted run.
         progress: Told about epochs and steps.
@@ -48,6 +57,9 @@ def qat(
         ModelError: The model cannot be trained, or training failed.
         DataError: The data does not fit it.
     """
+    if activation_bits == 16 and training.get("tflite"):
+        hint = "Leave --tflite out, or train with 8 bits."
+        raise UsageError("EK741", "Activations of 16 bits cannot be exported as they were trained.", hint)
     options = {
         "weight_bits": weight_bits,
         "activation_bits": activation_bits,
@@ -55,6 +67,22 @@ def qat(
         "ranges": ranges,
         "exclude": list(exclude),
         "freeze_epochs": min(freeze_epochs, epochs - 1),
+        "preserve": preserve,
     }
     job = job_for("qat", model, output, train_data=train_data, epochs=epochs, options=options, **training)
-    return train(job, overwrite=overwrite, resume=resume, progress=progress)
+    master = teacher if teacher is None or isinstance(teacher, Teacher) else Teacher(teacher)
+    trained = train(job, teacher=master, overwrite=overwrite, resume=resume, progress=progress)
+    return _with_structure(trained) if trained.tflite and trained.report["kept"] else trained
+
+
+def _with_structure(trained: Trained) -> Trained:
+    """The result with the zeros and distinct integers of the file, and a finding where they are not as kept."""
+    if trained.tflite is None:
+        return trained
+    stored = stored_kernels(trained.tflite.path)
+    rows = [{"tensor": name, **counts(values)} for name, values in stored.items()]
+    findings = list(trained.findings)
+    if not holds(trained.report["kept"], list(stored.values())):
+        message = f"{trained.tflite.path.name} has fewer zeros, or more distinct weights, than the model it began with."
+        findings.append(Finding("EK759", message, "Please report this as a bug.", Level.ERROR))
+    return replace(trained, report={**trained.report, "stored": rows}, findings=tuple(findings))

@@ -2,13 +2,11 @@
 
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from edgekit.devices import release_folders, remote_files
-from edgekit.devices.deployment_lock import DeploymentLock, now, this_process
 from edgekit.devices.device import Device
+from edgekit.devices.device_lock import DeviceLock, now, this_process
 from edgekit.devices.release import Release
 from edgekit.devices.release_folders import Entry, Present
 from edgekit.devices.session import choose_runtime
@@ -16,33 +14,11 @@ from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError, UsageError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
-from edgekit.health_check import NOT_CHECKED, Health, check_health, failed, trial_of
+from edgekit.health_check import NOT_CHECKED, Health, PutIntoService, check_health, failed, trial_of
 
 
-@dataclass(frozen=True)
-class Rollback:
-    """What a rollback did: ``release`` is in service now, ``previous`` was before."""
-
-    device: str
-    folder: str
-    release: str
-    previous: str | None
-    model: str
-    health: Health
-    seconds: float
-    findings: tuple[Finding, ...] = field(default_factory=tuple)
-
-    def describe(self) -> dict[str, Any]:
-        """The rollback as it stands in JSON documents."""
-        return {
-            "device": self.device,
-            "folder": self.folder,
-            "release": self.release,
-            "previous": self.previous,
-            "model": self.model,
-            "health": self.health.describe(),
-            "seconds": self.seconds,
-        }
+class Rollback(PutIntoService):
+    """What a rollback did."""
 
 
 def rollback(
@@ -71,7 +47,7 @@ def rollback(
         UsageError: There is no such release.
     """
     began = time.perf_counter()
-    with release_folders.connect(device) as shell, DeploymentLock(shell, wait_s) as lock:
+    with release_folders.connect(device) as shell, DeviceLock(shell, wait_s) as lock:
         present = release_folders.look(shell)
         digest = _target(shell, present, to)
         release = release_folders.read(shell, digest)
@@ -93,7 +69,7 @@ def rollback(
             model=release.model,
             health=health,
             seconds=time.perf_counter() - began,
-            findings=findings,
+            findings=(*findings, *health.findings),
         )
 
 

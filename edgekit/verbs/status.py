@@ -1,11 +1,13 @@
 """``status``: what is in service on a device, whether it is as it was deployed, and what one can go back to."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgekit.devices import release_folders
-from edgekit.devices.deployment_lock import Holder, holder_of
+from edgekit.devices import kept_files, release_folders
 from edgekit.devices.device import Device
+from edgekit.devices.device_lock import Holder, holder_of
+from edgekit.devices.kept_files import KeptFile
 from edgekit.devices.release_folders import Present
 from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError
@@ -45,7 +47,10 @@ class KeptRelease:
 
 @dataclass(frozen=True)
 class DeviceStatus:
-    """What lies on a device; ``current`` and ``previous`` are digests, ``path`` leads to what is in service."""
+    """What lies on a device; ``current`` and ``previous`` are digests, ``path`` leads to what is in service.
+
+    ``kept_files`` are those of benchmarks and evaluations, and pieces of what was cut off.
+    """
 
     device: str
     folder: str
@@ -55,6 +60,7 @@ class DeviceStatus:
     free_bytes: int | None
     leftovers: tuple[str, ...]
     deploying: Holder | None
+    kept_files: tuple[KeptFile, ...]
     findings: tuple[Finding, ...] = field(default_factory=tuple)
 
     @property
@@ -81,6 +87,11 @@ class DeviceStatus:
             "free_bytes": self.free_bytes,
             "leftovers": list(self.leftovers),
             "deploying": self.deploying.describe() if self.deploying else None,
+            "kept_files": {
+                "count": len(self.kept_files),
+                "size_bytes": kept_files.total_bytes(self.kept_files),
+                "removable_bytes": kept_files.total_bytes(_removable(self.kept_files)),
+            },
         }
 
 
@@ -98,6 +109,7 @@ def status(device: str | Device) -> DeviceStatus:
         present = release_folders.look(shell)
         releases = tuple(_examined(shell, present, digest) for digest in _listed(present))
         deploying = holder_of(shell)
+        others = kept_files.look(shell)
         return DeviceStatus(
             device=shell.device.name,
             folder=shell.folder,
@@ -107,7 +119,8 @@ def status(device: str | Device) -> DeviceStatus:
             free_bytes=present.free_bytes,
             leftovers=present.leftovers,
             deploying=deploying,
-            findings=_findings(shell, present, releases, deploying),
+            kept_files=others,
+            findings=(*_findings(shell, present, releases, deploying), *_about_kept(shell, others)),
         )
 
 
@@ -131,6 +144,18 @@ def _examined(shell: Shell, present: Present, digest: str) -> KeptRelease:
     wrong = release_folders.wrong_files(shell, release, release_folders.folder_of(shell, digest))
     damage = f"{', '.join(wrong)} is not as it was deployed" if wrong else ""
     return KeptRelease(digest, state, release.model, release.format, release.size_bytes, since, by, damage)
+
+
+def _removable(found: Sequence[KeptFile]) -> list[KeptFile]:
+    return [file for file in found if file.state != "stays"]
+
+
+def _about_kept(shell: Shell, found: Sequence[KeptFile]) -> Iterator[Finding]:
+    removable = _removable(found)
+    if removable:
+        size = kept_files.total_bytes(removable) / 1e6
+        text = f"{len(removable)} files of runs that are over ({size:,.1f} MB) were not used for a day."
+        yield Finding("EK818", text, f"edgekit device clean {shell.device.name}", Level.NOTE)
 
 
 def _findings(

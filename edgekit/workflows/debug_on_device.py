@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgekit import placement
 from edgekit.artifact import Artifact
 from edgekit.debugging.result import Debugging
 from edgekit.devices.device import Device
 from edgekit.devices.session import DeviceSession
 from edgekit.devices.shell import Shell
+from edgekit.interleaved import Delegate
 from edgekit.verbs.debug import debug
 
 
@@ -20,6 +22,7 @@ def debug_on_device(
     device: Device,
     *,
     runtime: str | None = None,
+    delegate: Delegate | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Debugging:
@@ -31,6 +34,7 @@ def debug_on_device(
         data: A data spec; labels play no part.
         device: Where B runs.
         runtime: What executes B there; what was set up there when None.
+        delegate: What accelerates B there; the CPU alone when None.
         progress: Called with the numbers of samples done and of all.
         options: ``runtime_a``, ``samples`` and ``preprocess`` as for ``debug``.
 
@@ -38,12 +42,21 @@ def debug_on_device(
         EdgekitError: As ``debug``; and ``DeviceError`` where the device cannot be reached or used.
     """
     with Shell(device) as shell:
-        used: list[str] = []
+        used: list[DeviceSession] = []
 
         def open_there(artifact: Artifact) -> DeviceSession:
-            session = DeviceSession(shell, artifact, runtime=runtime)
-            used.append(session.runtime.name)
-            return session
+            used.append(DeviceSession(shell, artifact, runtime=runtime, delegate=delegate))
+            return used[-1]
 
         found = debug(a, b, data, open_b=open_there, progress=progress, **options)
-        return replace(found, runtimes=(found.runtimes[0], f"{used[0]} on {device.name}"))
+        # The last one is the model as it is; before it come those whose inner tensors are outputs.
+        session = used[-1]
+        who = session.runtime.name if delegate is None else f"{session.runtime.name} with {delegate.name}"
+        told = (
+            [] if delegate is None else placement.findings(session.opened, found.b.path.name, who, delegate)
+        )
+        return replace(
+            found,
+            runtimes=(found.runtimes[0], f"{who} on {device.name}"),
+            noticed=(*found.noticed, *told),
+        )

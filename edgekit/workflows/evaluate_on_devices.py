@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgekit import placement
 from edgekit.artifact import Artifact
 from edgekit.devices.device import Device
 from edgekit.devices.session import DeviceSession
@@ -23,11 +24,15 @@ from edgekit.verbs.evaluate import Evaluation, Place, evaluate
 
 @dataclass(frozen=True)
 class DeviceEvaluation:
-    """What came of one device: its evaluation and how it agrees with this machine, or why there is none."""
+    """What came of one device: its evaluation and how it agrees with this machine, or why there is none.
+
+    ``delegate`` is what accelerated the model there: xnnpack, gpu, the name of a library, or none.
+    """
 
     device: Device
     evaluation: Evaluation | None = None
     agreement: HostAgreement | None = None
+    delegate: str = "none"
     reconnections: int = 0
     error: EdgekitError | None = None
 
@@ -39,6 +44,7 @@ class DeviceEvaluation:
         agreement = None if self.agreement is None else self.agreement.describe()
         return {
             **self.evaluation.describe(),
+            "delegate": self.delegate,
             "agreement": agreement,
             "reconnections": self.reconnections,
         }
@@ -113,11 +119,16 @@ def _evaluate_on(
         found = evaluate(artifact, data, place=place, progress=progress, **choices)
         if remembering is not None:
             remembering.forget()
-        findings = tuple(_findings(device, session, remembering))
+        findings = [*_findings(device, session, remembering)]
+        if options.delegate is not None:
+            findings += placement.findings(
+                session.opened, artifact.path.name, session.runtime.name, options.delegate
+            )
         return DeviceEvaluation(
             device,
             replace(found, findings=(*found.findings, *findings)),
             None if paired is None else paired.agreement,
+            str(session.opened["delegate"]),
             session.reconnections,
         )
 

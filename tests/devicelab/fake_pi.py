@@ -1,19 +1,16 @@
-"""Tier 2: a Raspberry Pi 4 as far as programs can tell, its arm64 programs run by an emulator, with its own sshd."""
+"""Tier 2: a Raspberry Pi as far as programs can tell, its Arm programs run by an emulator, with its own sshd."""
 
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 from devicelab import pi_user, system_files
+from devicelab.boards import PI_4, Board
 from devicelab.debian_root import DebianRoot
 from devicelab.machine import Machine, empty
 from devicelab.processes import LabError, find_program, free_port, listens, send, wait_until
 from devicelab.ssh_access import SshAccess
 
-_PROCESSOR = system_files.CORTEX_A72
-_MODEL = "Raspberry Pi 4 Model B Rev 1.5"
-_MEMORY_KIB = 3_885_428
-_KERNEL = "6.6.31+rpt-rpi-v8"
 _THROTTLED_FILE = "var/lib/vcgencmd/throttled"
 _VCGENCMD = f"""#!/bin/sh
 # Answers as the Pi's firmware does, from files that tests write.
@@ -27,7 +24,6 @@ case "$1 $2" in
     *) echo 'error=1 error_msg="Command not registered"'; exit 255 ;;
 esac
 """
-_FAKETIME = "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"
 
 
 class FakePi:
@@ -38,20 +34,25 @@ class FakePi:
         machine: The device from outside: its root folder, its processes.
     """
 
-    def __init__(self, folder: Path, *, suite: str = "bookworm", alias: str = "fakepi") -> None:
+    def __init__(
+        self, folder: Path, *, suite: str = "bookworm", alias: str = "fakepi", board: Board = PI_4
+    ) -> None:
         """Unpack, configure and start a Pi.
 
         Args:
             folder: An empty folder.
             suite: Debian's release: "bookworm" has Python 3.11 and glibc 2.36, "bullseye" 3.9 and 2.31.
             alias: The Host of the ssh_config.
+            board: Which Pi it is.
 
         Raises:
             UnavailableError: This machine cannot run it.
         """
         find_program("ssh", "openssh-client")
+        self.board = board
         self.machine = Machine(folder, "raspberrypi")
-        DebianRoot(suite, (*pi_user.PACKAGES, "libfaketime")).unpack(self.machine.root)
+        packages = (*pi_user.PACKAGES, *board.packages)
+        DebianRoot(suite, packages, board.architecture).unpack(self.machine.root)
         self.access = SshAccess(folder / "access", alias, "pi", free_port())
         self._sshd = 0
         self._configure()
@@ -60,6 +61,11 @@ class FakePi:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def _emulator(self) -> dict[str, str]:
+        """What the emulator is told: which processor and which kernel it shows."""
+        return {"QEMU_CPU": self.board.processor.emulated_as, "QEMU_UNAME": self.board.kernel}
 
     @property
     def home(self) -> Path:
@@ -81,9 +87,9 @@ class FakePi:
         empty(self.home)
         pi_user.write_authorized_key(self.home, self.access, pi_user.UID)
         self.show_python()
-        system_files.write_sys(root, _PROCESSOR)
+        system_files.write_sys(root, self.board.processor)
         self.set_throttled(0)
-        self.set_available_memory(3_500_000)
+        self.set_available_memory(self.board.memory_kib * 9 // 10)
         self.switch_on()
 
     def close(self) -> None:
@@ -109,9 +115,7 @@ class FakePi:
     def start_sshd(self) -> None:
         """Start the device's sshd, where it is not running."""
         port = self.access.device_port
-        self._sshd = self.machine.serve(
-            [pi_user.SSHD, "-D", "-e"], self.log, {"QEMU_CPU": _PROCESSOR.emulated_as, "QEMU_UNAME": _KERNEL}
-        )
+        self._sshd = self.machine.serve([pi_user.SSHD, "-D", "-e"], self.log, self._emulator)
         wait_until(lambda: listens(port), "the device's sshd")
 
     def kill_sessions(self) -> None:
@@ -156,7 +160,7 @@ class FakePi:
     def set_available_memory(self, kib: int) -> None:
         """Change the memory that ``/proc/meminfo`` shows as available."""
         # In place: the running device has this very file over its own.
-        text = system_files.meminfo(_MEMORY_KIB, kib)
+        text = system_files.meminfo(self.board.memory_kib, kib)
         (self.machine.folder / "meminfo").write_text(text, encoding="ascii")
 
     def set_environment(self, environment: Mapping[str, str]) -> None:
@@ -166,11 +170,10 @@ class FakePi:
 
     def set_clock(self, offset: str) -> None:
         """Let the programs of later sessions see a wrong date, such as "-365d"; durations stay right."""
-        if not (self.machine.root / _FAKETIME.lstrip("/")).exists():
+        library = f"/usr/lib/{self.board.triplet}/faketime/libfaketime.so.1"
+        if not (self.machine.root / library.lstrip("/")).exists():
             raise LabError("libfaketime is not in the root")
-        self.set_environment(
-            {"LD_PRELOAD": _FAKETIME, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        )
+        self.set_environment({"LD_PRELOAD": library, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"})
 
     def hide_python(self) -> None:
         """Take Python away, as on an image built without it."""
@@ -211,17 +214,18 @@ class FakePi:
                 "PermitRootLogin no",
                 "PermitUserEnvironment yes",
                 # The emulator's own choice of CPU gives wrong results in some runtimes.
-                f"SetEnv QEMU_CPU={_PROCESSOR.emulated_as} QEMU_UNAME={_KERNEL}",
+                "SetEnv " + " ".join(f"{name}={value}" for name, value in self._emulator.items()),
             ],
         )
         (root / _THROTTLED_FILE).parent.mkdir()
         system_files.write_program(root, "vcgencmd", _VCGENCMD)
         base = root / "sys/firmware/devicetree/base"
         base.mkdir(parents=True)
-        (base / "model").write_bytes(_MODEL.encode() + b"\0")
-        (base / "compatible").write_bytes(b"raspberrypi,4-model-b\0brcm,bcm2711\0")
-        board = f"Revision\t: c03115\nSerial\t\t: 10000000abcdef01\nModel\t\t: {_MODEL}\n"
-        (folder / "cpuinfo").write_text(_PROCESSOR.cpuinfo(board), encoding="ascii")
+        (base / "model").write_bytes(self.board.model.encode() + b"\0")
+        (base / "compatible").write_bytes("".join(f"{name}\0" for name in self.board.compatible).encode())
+        (folder / "cpuinfo").write_text(self.board.cpuinfo(), encoding="ascii")
+        for link, library in self.board.libraries:
+            (root / link).symlink_to(library)
         self.machine.proc_files = {
             "cpuinfo": folder / "cpuinfo",
             "meminfo": folder / "meminfo",

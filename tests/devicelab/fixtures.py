@@ -12,6 +12,7 @@ import pytest
 from devicelab.fake_phone import AdbNetwork, FakePhone
 from devicelab.fake_pi import FakePi
 from devicelab.processes import UnavailableError
+from devicelab.software_gpu import software_gpu
 from devicelab.sshd import Sshd
 from devicelab.vm import Vm
 
@@ -152,6 +153,15 @@ def vm(_session_vm) -> Vm:
     """A whole emulated arm64 machine, switched on, with an empty home."""
     _session_vm.reset()
     return _session_vm
+
+
+@pytest.fixture
+def gpu(monkeypatch) -> dict[str, str]:
+    """A GPU that the processor plays, in the environment of the test and of what it starts."""
+    environment = _built("GPU", software_gpu)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return environment
 
 
 def _built(what: str, build: Callable):

@@ -18,6 +18,8 @@ class Processor:
         cores: How many there are.
         min_khz: The lowest clock.
         max_khz: The highest clock.
+        architecture: The version of Arm's architecture that the kernel runs it in.
+        revision: The core's revision.
     """
 
     emulated_as: str
@@ -26,18 +28,34 @@ class Processor:
     cores: int
     min_khz: int
     max_khz: int
+    architecture: int = 8
+    revision: int = 3
 
     def cpuinfo(self, board: str = "") -> str:
         """``/proc/cpuinfo``, with the lines about the board that some kernels add."""
+        # Only 32-bit kernels name the model.
+        model = f"model name\t: ARMv7 Processor rev {self.revision} (v7l)\n" if self.architecture == 7 else ""
         core = (
-            f"BogoMIPS\t: 108.00\nFeatures\t: {self.features}\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
-            f"CPU variant\t: 0x0\nCPU part\t: {self.part}\nCPU revision\t: 3\n\n"
+            f"{model}BogoMIPS\t: 108.00\nFeatures\t: {self.features}\nCPU implementer\t: 0x41\n"
+            f"CPU architecture: {self.architecture}\nCPU variant\t: 0x0\nCPU part\t: {self.part}\n"
+            f"CPU revision\t: {self.revision}\n\n"
         )
         return "".join(f"processor\t: {number}\n{core}" for number in range(self.cores)) + board
 
 
 # Neither dot products nor LSE atomics: what runtimes must do without on a Pi 4.
 CORTEX_A72 = Processor("cortex-a72", "0xd08", "fp asimd evtstrm crc32 cpuid", 4, 600_000, 1_800_000)
+# A 64-bit core under a 32-bit kernel. The emulator of 32-bit programs has no such core: the nearest stands in.
+CORTEX_A53_32_BIT = Processor(
+    "cortex-a7",
+    "0xd03",
+    "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm crc32",
+    4,
+    600_000,
+    1_000_000,
+    architecture=7,
+    revision=4,
+)
 CORTEX_A76 = Processor(
     "cortex-a76",
     "0xd0b",
@@ -86,8 +104,10 @@ def write_sys(root: Path, processor: Processor) -> None:
             f"cpu{number}/topology/physical_package_id": "0",
             f"cpu{number}/topology/core_siblings_list": cores,
             f"cpu{number}/topology/thread_siblings_list": str(number),
-            f"cpu{number}/regs/identification/midr_el1": f"0x00000000410f{processor.part[2:]}3",
         }
+        if processor.architecture > 7:
+            midr = f"0x00000000410f{processor.part[2:]}{processor.revision}"
+            files[f"cpu{number}/regs/identification/midr_el1"] = midr
     for name, text in files.items():
         (cpu / name).parent.mkdir(parents=True, exist_ok=True)
         (cpu / name).write_text(f"{text}\n", encoding="ascii")

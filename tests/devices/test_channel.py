@@ -89,6 +89,26 @@ def test_looking_at_the_errors_disturbs_nobody(start):
     assert lines[-100:] == [f"line {i}" for i in range(2900, 3000)]
 
 
+def test_of_endless_errors_the_beginning_and_the_end_are_kept(start):
+    flood = "head -c 50000000 /dev/zero | tr '\\0' x"
+    channel = start("sh", "-c", f"echo cause >&2; {flood} >&2; echo effect >&2; echo done; exit 3")
+    assert channel.read_line(soon()) == b"done"
+    assert channel.exit_status() == 3
+    said = channel.error_text()
+    assert said.startswith("cause\nxxx")
+    assert said.endswith("xxxeffect")
+    left_out = int(said.split("[")[1].split(" bytes left out]")[0].replace(",", ""))
+    assert said.count("x") + left_out == 50_000_000
+    assert len(said) < 7000
+
+
+def test_who_talks_on_after_its_output_was_closed_comes_to_its_end(start):
+    channel = start("sh", "-c", "exec >&-; head -c 3000000 /dev/zero >&2; exit 4")
+    with pytest.raises(Ended):
+        channel.read_line(soon())
+    assert channel.exit_status() == 4
+
+
 @pytest.mark.parametrize("detached", [False, True])
 def test_a_closed_channel_leaves_no_process(start, detached):
     channel = start("sh", "-c", "sleep 1000 & echo $!; wait", detached=detached)

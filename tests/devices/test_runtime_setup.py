@@ -178,7 +178,7 @@ def test_a_device_without_tar_unpacks_with_its_python(device, python, litert_whe
     tools.mkdir()
     for name in (
         "sh", "env", "cat", "df", "mv", "rm", "mkdir", "head", "tail", "wc", "awk", "sync", "dirname", "sha256sum",
-        "tr", "grep",
+        "tr", "grep", "ln", "sleep",
     ):  # fmt: skip
         (tools / name).symlink_to(shutil.which(name))
     monkeypatch.setenv("PATH", str(tools))

@@ -222,7 +222,7 @@ def test_a_delegate_takes_its_operators_and_is_named(runner, host_library, sum_m
 @pytest.mark.parametrize(
     ("library", "options", "kind", "words"),
     [
-        (None, {"mode": "refuse"}, "model", "libtests_delegate.so refuses it"),
+        (None, {"mode": "refuse"}, "delegate", "libtests_delegate.so refuses the model"),
         (None, {"mode": "none"}, "delegate", "there is no such accelerator"),
         ("/nowhere/libnpu.so", {}, "delegate", "/nowhere/libnpu.so"),
         ("libc.so.6", {}, "delegate", "lacks tflite_plugin_create_delegate"),

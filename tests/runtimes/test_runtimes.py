@@ -102,14 +102,14 @@ def test_null_answers_with_zeros(models):
     assert found.tolist() == np.zeros((3, 10)).tolist()
 
 
-def test_a_model_with_a_batch_of_its_own(models, digits):
+def test_a_model_with_a_batch_of_its_own(models, digits, tmp_path):
     """An ONNX model with four samples built in gets them four by four."""
     import onnx
 
     model = onnx.load(models.onnx_cnn)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 4
-    path = models.folder / "batch4.onnx"
+    path = tmp_path / "batch4.onnx"
     onnx.save(model, path)
     x = digits[0][:10]
     np.testing.assert_allclose(

@@ -120,6 +120,16 @@ def test_the_configuration_says_host_port_user_and_key(sshd):
         assert shell.folder == f"{sshd.home}/.edgekit"
 
 
+@pytest.mark.parametrize(
+    ("ciphers", "used"), [(None, "aes128-gcm@openssh.com"), ("aes256-ctr", "aes256-ctr")]
+)
+def test_a_cipher_of_the_configuration_is_the_one_that_is_used(sshd, ciphers, used):
+    sshd.access.extra_options = {"Ciphers": ciphers} if ciphers else {}
+    sshd.access.write()
+    with Shell(device_of(sshd.access), QUICK) as shell:
+        assert shell._transport._connection.get_extra_info("send_cipher") == used
+
+
 def test_what_the_url_says_comes_before_the_configuration(sshd):
     access = sshd.access
     right = access.port

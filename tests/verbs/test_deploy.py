@@ -14,7 +14,7 @@ from served_release import residue, served
 
 from edgekit import health_check
 from edgekit.cli import run
-from edgekit.devices import deployment_lock, release_folders
+from edgekit.devices import device_lock, release_folders
 from edgekit.devices.device import Device
 from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError, EdgekitError, TargetError, UsageError
@@ -219,7 +219,7 @@ def test_without_a_check_it_says_so(device, make_model):
 
 def test_two_deployments_at_once(device, make_model):
     model = make_model()
-    with Shell(device) as shell, deployment_lock.DeploymentLock(shell):
+    with Shell(device) as shell, device_lock.DeviceLock(shell):
         with pytest.raises(DeviceError) as caught:
             deploy(model, device)
         assert caught.value.code == "EK841"

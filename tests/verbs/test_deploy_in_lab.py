@@ -8,8 +8,8 @@ from faulty_links import QUICK, device_of, failing
 from served_release import digest_served, make_model, residue, served
 
 from edgekit.devices import shell
-from edgekit.devices.deployment_lock import DeploymentLock
 from edgekit.devices.device import Device
+from edgekit.devices.device_lock import DeviceLock
 from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError
 from edgekit.verbs.deploy import deploy
@@ -31,7 +31,7 @@ def _whole_story(device: Device, folder: Path, models: Path) -> None:
     assert found.ok
     assert found.free_bytes > 0
     assert [kept.release for kept in found.releases] == [digests[1], digests[2]]
-    with Shell(device) as connected, DeploymentLock(connected), failing("EK841", within_s=30):
+    with Shell(device) as connected, DeviceLock(connected), failing("EK841", within_s=30):
         deploy(make_model(models), device, health_check=False)
     served(folder).write_bytes(b"rust")
     assert not status(device).ok

@@ -12,8 +12,8 @@ from faulty_links import QUICK, device_of
 from served_release import digest_served, make_model, residue, served
 
 from edgekit.devices import installed_runtimes, release_folders, shell
-from edgekit.devices.deployment_lock import CLAIM, DONE, DeploymentLock
 from edgekit.devices.device import Device
+from edgekit.devices.device_lock import CLAIM, DONE, DeviceLock
 from edgekit.devices.installed_runtimes import InstalledRuntime
 from edgekit.devices.shell import Shell
 from edgekit.errors import DependencyError, DeviceError
@@ -118,7 +118,7 @@ def test_edgekit_is_killed_while_it_sends(sshd, tmp_path):
 
 def test_who_lost_the_lock_changes_nothing_any_more(sshd, tmp_path, quick):
     device = device_of(sshd.access)
-    with Shell(device, QUICK) as slow, DeploymentLock(slow) as lock:
+    with Shell(device, QUICK) as slow, DeviceLock(slow) as lock:
         sshd.kill_sessions()
         other = deploy(make_model(tmp_path), device, health_check=False)
         slow.reconnect()
@@ -133,12 +133,12 @@ def test_who_lost_the_lock_changes_nothing_any_more(sshd, tmp_path, quick):
 def test_the_next_waits_for_a_script_that_outlives_its_deployment(tmp_path):
     device = Device("box", "local", folder=str(tmp_path))
     with Shell(device) as first, Shell(device) as second:
-        with DeploymentLock(first) as lock:
+        with DeviceLock(first) as lock:
             script = f"{CLAIM}sleep 3; {DONE}"
             running = first.start(["sh", "-c", script, "edgekit", first.folder, lock.name])
             wait_until(lambda: list(tmp_path.glob("busy.*")), "the script's beginning")
         began = time.monotonic()
-        with DeploymentLock(second):
+        with DeviceLock(second):
             assert time.monotonic() - began > 1
             assert not list(tmp_path.glob("busy.*"))
         running.finish(time.monotonic() + 5)
@@ -178,7 +178,7 @@ def test_small_programs(programs, shell_name, tmp_path, monkeypatch):
     found = status(device)
     assert found.ok
     assert found.free_bytes > 0
-    with Shell(device) as connected, DeploymentLock(connected), pytest.raises(DeviceError) as caught:
+    with Shell(device) as connected, DeviceLock(connected), pytest.raises(DeviceError) as caught:
         deploy(make_model(models), device, health_check=False)
     assert caught.value.code == "EK841"
     (folder / "releases" / digests[1] / _AWKWARD).write_bytes(b"rust")

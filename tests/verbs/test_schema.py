@@ -72,7 +72,7 @@ def test_every_schema_is_one(name):
         ("benchmark", _MODEL, _MODEL, "--runs", "40", "--warmup", "5"),
         ("benchmark", _MODEL, "--dry-run"),
         ("benchmark", _MODEL, "--runs", "20", "--device", "local"),
-        ("benchmark", _MODEL, "--sustained", "10", "--device", "local"),
+        pytest.param(("benchmark", _MODEL, "--sustained", "10", "--device", "local"), marks=pytest.mark.slow),
         ("evaluate", _MODEL, "--data", _TEST, "--samples", "50", "--device", "local"),
         ("quantize", _MODEL, "-o", "a.tflite", "-r", "dynamic"),
         ("quantize", _MODEL, "-o", "a.tflite", "--calibration", _CALIBRATION, "--evaluate", _TEST),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,18 @@ from edgekit.errors import DataError, OutputError, UsageError
 OLD = Path(__file__).parents[1] / "data" / "baseline_v1.json"
 
 
+@pytest.fixture(scope="module")
+def made_once(pair, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    data = pair.data(folder / "d.npz", 300)
+    return edgekit.create_baseline(pair.baseline, data, folder / "b.json", max_seconds=0.2)[0], folder
+
+
 @pytest.fixture
-def made(pair, tmp_path):
-    data = pair.data(tmp_path / "d.npz", 300)
-    baseline, _ = edgekit.create_baseline(pair.baseline, data, tmp_path / "b.json", max_seconds=0.2)
+def made(made_once, tmp_path):
+    """A baseline and its file, which the test may change."""
+    baseline, folder = made_once
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     return baseline, tmp_path / "b.json"
 
 

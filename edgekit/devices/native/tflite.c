@@ -247,7 +247,7 @@ static bool open_interpreter(Session *session, TfLiteInterpreterOptions *options
     if (session->interpreter != NULL) return choose_xnnpack(session, xnnpack, failure);
     const char *reason = library_said("the library does not say why");
     if (delegate == NULL) return fail(failure, "model", "%s", reason);
-    return fail(failure, "model", "the delegate %s refuses it: %s", session->delegate_name, reason);
+    return fail(failure, "delegate", "%s refuses the model: %s", session->delegate_name, reason);
 }
 
 bool session_load(Session *session, const Library *library, const Json *request, Failure *failure) {

@@ -34,7 +34,9 @@ class Prepared:
     are arrays with one row for each training sample which the loss sees beside its label: a teacher's outputs,
     ``{"teacher": (20000, 10)}``. ``compile_with`` replaces arguments of ``model.compile``. ``finish`` makes of the
     fitted model the one that is saved, ``report`` the method's part of the JSON document. ``export`` is how the
-    ``.tflite`` is made: ``"trained"`` for scales that were trained, ``"none"`` for a float file.
+    ``.tflite`` is made: ``"trained"`` for scales that were trained, ``"none"`` for a float file, ``"sparse"`` for
+    one with sparse tensors. ``judged_from`` is the first epoch, counted from 1, that may be the best one: those
+    before are of a model that is not yet as small as it shall be.
     """
 
     model: Any
@@ -45,3 +47,4 @@ class Prepared:
     report: Callable[[Any], dict[str, Any]] = lambda _model: {}
     findings: list["Finding"] = field(default_factory=list)
     export: str = "none"
+    judged_from: int = 1

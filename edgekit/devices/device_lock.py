@@ -1,14 +1,16 @@
-"""One deployment at a time: a lock on the device that is held by a process there, and ends with it.
+"""One deployment or set-up at a time: a lock on the device that is held by a process there, and ends with it.
 
 The lock is a row of symbolic links ``lock.1``, ``lock.2``, ... whose targets say who made them: making one is
 atomic, names and content at once. The highest one holds the lock for as long as the process lives that made it,
-known by its id and its nonce. So nothing needs to be broken when a deployment dies: the next one makes the next
-link. The highest is never removed, otherwise numbers would come again, and two slow deployments could both
+known by its id and its nonce. So nothing needs to be broken when a holder dies: the next one makes the next
+link. The highest is never removed, otherwise numbers would come again, and two slow holders could both
 believe that theirs is the highest.
 
 A script that changes releases may outlive its deployment. It first says so, with a link ``busy.PID``, and then
 looks whether its lock is still there; the next deployment takes the lock, and then waits for who is busy. In
 that order one of the two sees the other.
+
+Deployments lock edgekit's folder. Set-ups lock ``setup`` in it, as they change runtimes and no release.
 """
 
 import contextlib
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from edgekit.devices.channel import Ended
+from edgekit.devices.channel import Ended, last_words
 from edgekit.devices.release import printable
 from edgekit.devices.shell import RunningCommand, Shell
 from edgekit.errors import DeviceError
@@ -67,14 +69,14 @@ _ASK = (
 _HELD = _ALIVE + '[ -L "$1/$2" ] && alive "$3" "$4"'
 LOST = 75
 _AGAIN_S = 0.5
-# A deployment that was killed this moment still has a process on the device.
+# A command that was killed this moment still has a process on the device.
 _GRACE_S = 2.0
 _RELEASE_S = 5.0
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who deploys: a process of a computer, since when by that computer's clock."""
+    """Who has a lock: a process of a computer, since when by that computer's clock."""
 
     host: str
     user: str
@@ -92,6 +94,20 @@ class Holder:
     def describe(self) -> dict[str, Any]:
         """The holder as it stands in JSON documents."""
         return {"host": self.host, "user": self.user, "pid": self.pid, "since": self.since}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a lock is held for: where it lies in edgekit's folder, and what is said to others meanwhile."""
+
+    place: str
+    doing: str
+    wait: str
+    unwritable: str
+
+
+DEPLOYMENT = Work("", "being deployed to", "Wait for it with --wait SECONDS, or end that process.", "EK842")
+SETUP = Work("/setup", "being set up", "Wait until that is done, or end that process.", "EK808")
 
 
 def this_process() -> Holder:
@@ -118,25 +134,27 @@ def holder_of(shell: Shell) -> Holder | None:
     return _read(said) if said else None
 
 
-class DeploymentLock:
-    """The lock on a device, as a context.
+class DeviceLock:
+    """A lock on a device, as a context.
 
     Args:
         shell: The device.
-        wait_s: For how long to wait while somebody else deploys.
+        wait_s: For how long to wait while somebody else has it.
+        work: What it is held for.
 
     Raises:
-        DeviceError: Somebody else deploys, or edgekit's folder there cannot be written.
+        DeviceError: Somebody else has it, or edgekit's folder there cannot be written.
     """
 
-    def __init__(self, shell: Shell, wait_s: float = 0.0) -> None:
+    def __init__(self, shell: Shell, wait_s: float = 0.0, *, work: Work = DEPLOYMENT) -> None:
         self._shell = shell
         self._wait_s = wait_s
+        self._work = work
         self._running: RunningCommand | None = None
         self._process: list[str] = []
         self.name = ""
 
-    def __enter__(self) -> "DeploymentLock":
+    def __enter__(self) -> "DeviceLock":
         self._acquire(max(self._wait_s, _GRACE_S))
         return self
 
@@ -150,7 +168,7 @@ class DeploymentLock:
             DeviceError: Somebody else has it now.
         """
         if self._running is not None:
-            asked = self._shell.script(_HELD, self._shell.folder, self.name, *self._process, check=False)
+            asked = self._shell.script(_HELD, self._folder, self.name, *self._process, check=False)
             if asked.status == 0:
                 return False
         self.release()
@@ -158,7 +176,7 @@ class DeploymentLock:
         return True
 
     def release(self) -> None:
-        """Let others deploy."""
+        """Let others have it."""
         running, self._running = self._running, None
         if running is None:
             return
@@ -166,6 +184,10 @@ class DeploymentLock:
             running.channel.end_input()
             running.finish(time.monotonic() + _RELEASE_S)
         running.close()
+
+    @property
+    def _folder(self) -> str:
+        return self._shell.folder + self._work.place
 
     def _acquire(self, wait_s: float) -> None:
         until = time.monotonic() + wait_s
@@ -177,8 +199,8 @@ class DeploymentLock:
                 who = str(holder) if holder else "another process"
                 raise DeviceError(
                     "EK841",
-                    f"{self._shell.device.name} is being deployed to by {who}.",
-                    "Wait for it with --wait SECONDS, or end that process.",
+                    f"{self._shell.device.name} is {self._work.doing} by {who}.",
+                    self._work.wait,
                 )
             time.sleep(_AGAIN_S)
 
@@ -187,7 +209,7 @@ class DeploymentLock:
         shell = self._shell
         asks = json.dumps(this_process().describe())
         until = time.monotonic() + shell.limits.command_s
-        running = shell.start(["sh", "-c", _HOLD, "edgekit", shell.folder, asks])
+        running = shell.start(["sh", "-c", _HOLD, "edgekit", self._folder, asks])
         said = ""
         try:
             said = running.read_line(until).decode(errors="replace")
@@ -207,18 +229,17 @@ class DeploymentLock:
         if running.status is None:
             raise shell.lost(errors)
         if running.status != LOST:
-            raise _unwritable(shell, errors)
+            raise self._unwritable(errors)
         return _read(said)
 
-
-def _unwritable(shell: Shell, said: str) -> DeviceError:
-    reason = said.splitlines()[-1].strip() if said else "no reason was given"
-    return DeviceError(
-        "EK842",
-        f"{shell.folder} on {shell.device.name} cannot take a deployment: {reason}.",
-        "It must be writable, on a file system with symbolic links; choose another: edgekit device add --folder.",
-        detail=said,
-    )
+    def _unwritable(self, said: str) -> DeviceError:
+        shell = self._shell
+        return DeviceError(
+            self._work.unwritable,
+            f"{shell.folder} on {shell.device.name} cannot be written: {last_words(said) or 'no reason was given'}.",
+            "It must be on a file system with symbolic links; choose another: edgekit device add --folder.",
+            detail=said,
+        )
 
 
 def _read(said: str) -> Holder | None:

@@ -1,0 +1,132 @@
+"""``edgekit prune --structured`` as a whole: files that are smaller, budgets that are kept, steps that add up."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.errors import UsageError
+from edgekit.workflows.prune import _amount
+
+
+@pytest.mark.parametrize(
+    ("given", "amount"),
+    [("50%", 0.5), (0.5, 0.5), ("32KB", 32_000), ("32 kib", 32_768), ("1.5MB", 1_500_000), (7000, 7000)],
+)
+def test_amounts_are_read(given, amount):
+    assert _amount("--target-size", given, {"": 1, "KB": 1000, "MB": 1000**2, "KIB": 1024}) == amount
+
+
+@pytest.mark.parametrize("given", ["", "0", "120%", "0%", "-3", "32XB", "nan", "1e999", "50 % of it"])
+def test_other_amounts_are_refused(given):
+    with pytest.raises(UsageError, match="--target-size is") as caught:
+        _amount("--target-size", given, {"": 1, "KB": 1000})
+    assert caught.value.code == "EK746"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"structured": True}, "Structured pruning takes one budget, and 0 are given"),
+        ({"structured": True, "target_macs": 0.5, "target_size": "9KB"}, "and 2 are given"),
+        ({"target_macs": 0.5}, "Pruning of weights takes no budget"),
+        ({"structured": True, "target_macs": 0.5, "steps": 4}, "3 epochs are too few for 4 steps"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        edgekit.prune(tmp_path / "m.keras", tmp_path / "o.keras", train_data="d.npz", **options)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    """Images whose brightness tells the class."""
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 10, 256)
+    x = (y[:, None, None, None] / 10 + generator.normal(0, 0.02, (256, 8, 8, 1))).astype(np.float32)
+    path = tmp_path_factory.mktemp("samples") / "train.npz"
+    np.savez(path, x=x, y=y)
+    return path
+
+
+@pytest.mark.slow
+def test_two_steps_reach_the_budget_of_macs(models, samples, tmp_path):
+    output, tflite = tmp_path / "small.keras", tmp_path / "small.tflite"
+    arguments = ["--json", "prune", str(models.keras_cnn), "-o", str(output), "--train", str(samples)]
+    arguments += ["--validation", str(samples), "--structured", "--target-macs", "50%", "--multiple", "1"]
+    arguments += ["--steps", "2", "--epochs", "2", "--criterion", "taylor", "--tflite", str(tflite)]
+    done = subprocess.run(
+        [sys.executable, "-m", "edgekit", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)["result"]
+    report = result["report"]
+    assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2]
+    assert report["budget"]["after"] <= 0.5 * report["budget"]["before"]
+    # The operators of the files say the same as the report.
+    before, after = edgekit.inspect(models.keras_cnn), edgekit.inspect(tflite)
+    assert before.macs == report["macs"]["before"]
+    assert after.macs == report["macs"]["after"]
+    assert tflite.stat().st_size == report["files"]["float32"]["after"]["size_bytes"]
+    for sizes in report["files"].values():
+        assert sizes["after"]["size_bytes"] < sizes["before"]["size_bytes"]
+    assert set(report["latency"]) == {"float32", "int8"}
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
+
+
+@pytest.mark.slow
+def test_a_size_is_that_of_the_file_and_one_too_small_is_refused(models, samples, tmp_path):
+    output, tflite = tmp_path / "small.keras", tmp_path / "small.tflite"
+    options = {"train_data": samples, "structured": True, "epochs": 1, "benchmark": False, "multiple": 1}
+    done = edgekit.prune(models.keras_cnn, output, target_size="70%", tflite=tflite, **options)
+    sizes = done.report["files"]["float32"]
+    limit = 0.7 * sizes["before"]["size_bytes"]
+    assert 0.85 * limit < tflite.stat().st_size <= limit
+    kept = output.read_bytes()
+    with pytest.raises(UsageError, match=r"1,000 bytes cannot be reached: .* is the least") as caught:
+        edgekit.prune(models.keras_cnn, output, target_size="1KB", overwrite=True, **options)
+    assert (caught.value.code, caught.value.exit_code) == ("EK745", 2)
+    assert output.read_bytes() == kept
+
+
+@pytest.mark.acceptance
+def test_resnet8_with_half_of_its_macs_is_smaller_and_faster(assets, tmp_path):
+    with np.load(assets / "data" / "cifar10_train20k.npz") as arrays:
+        np.savez(tmp_path / "train.npz", x=arrays["x"][:4000], y=arrays["y"][:4000])
+    model, tflite = assets / "mlperf-tiny-ic" / "pretrainedResnet.h5", tmp_path / "half.tflite"
+    done = edgekit.prune(
+        model,
+        tmp_path / "half.keras",
+        train_data=tmp_path / "train.npz",
+        epochs=3,
+        structured=True,
+        target_macs="50%",
+        learning_rate=5e-4,
+        tflite=tflite,
+    )
+    report = done.report
+    assert report["macs"]["before"] == 12_501_632
+    assert 0.45 * 12_501_632 < report["macs"]["after"] <= 0.5 * 12_501_632
+    for precision in ("float32", "int8"):
+        sizes, latency = report["files"][precision], report["latency"][precision]
+        assert sizes["after"]["size_bytes"] < 0.6 * sizes["before"]["size_bytes"]
+        assert latency["ratio_ci95"][1] < 1
+    accuracy = edgekit.evaluate(tflite, assets / "data" / "cifar10_test5k.npz")
+    assert accuracy.value > 0.6
+
+
+@pytest.mark.acceptance
+def test_a_width_is_found_for_a_latency(assets, tmp_path):
+    with np.load(assets / "data" / "cifar10_train20k.npz") as arrays:
+        np.savez(tmp_path / "train.npz", x=arrays["x"][:500], y=arrays["y"][:500])
+    model = assets / "mlperf-tiny-ic" / "pretrainedResnet.h5"
+    options = {"train_data": tmp_path / "train.npz", "epochs": 1, "structured": True}
+    done = edgekit.prune(model, tmp_path / "fast.keras", target_latency=0.7, **options)
+    widths = done.report["search"]["widths"]
+    assert max(width["macs"] for width in widths if width["ratio"] <= 0.7) == done.report["search"]["macs"]
+    assert done.report["latency"]["float32"]["ratio"] < 0.8
+    with pytest.raises(UsageError, match=r"A latency of 0\.01 cannot be reached: 0.* is the least"):
+        edgekit.prune(model, tmp_path / "none.keras", target_latency=0.01, **options)
