@@ -18,7 +18,7 @@ from edgekit.formats import open_artifact
 from edgekit.run_recipe import SOURCE, RunRecipe, StepRecipe
 from edgekit.workflows import step_cache
 from edgekit.workflows.judged import Judged
-from edgekit.workflows.steps import Bound, Result, bind, check_options, do, epochs_of
+from edgekit.workflows.steps import Bound, Result, bind, check_data, check_options, do, epochs_of
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -175,6 +175,7 @@ def run(
         if name not in known:
             raise unknown("step", name, known)
     open_artifact(loaded.model)
+    check_data(loaded)
     anew = set(known) if not resume else set(force)
     folder = Path(work) if work is not None else loaded.path.with_name(f"{loaded.path.stem}.run")
     at_work = _Work(loaded, folder.absolute(), anew, progress or (lambda _event: None))

@@ -10,6 +10,7 @@ import edgekit
 from edgekit import option_types
 from edgekit.budget import Budget
 from edgekit.catalog import unknown
+from edgekit.data import open_dataset
 from edgekit.documents import plain
 from edgekit.errors import UsageError
 from edgekit.findings import Finding
@@ -17,7 +18,7 @@ from edgekit.interleaved import BenchmarkOptions
 from edgekit.recipe import Recipe
 from edgekit.run_recipe import KINDS, MAKERS, SOURCE, RunRecipe, StepRecipe, beside
 from edgekit.train.job import Job
-from edgekit.workflows.input_digests import DATA_ROLES, FILE_ARGUMENTS
+from edgekit.workflows.input_digests import DATA_ARGUMENTS, DATA_ROLES, FILE_ARGUMENTS
 from edgekit.workflows.judged import Judged
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -117,6 +118,19 @@ def check_options(recipe: RunRecipe) -> None:
                 text = f"{name} of {step.id} is {value!r}; it must be {option_types.in_words(known[name])}."
                 raise UsageError("EK771", text)
         _check_needs(step, recipe)
+
+
+def check_data(recipe: RunRecipe) -> None:
+    """Refuse data that are not there before hours are spent on the steps that do not need them.
+
+    Raises:
+        DataError: There is nothing at a path, or it cannot be read.
+    """
+    base = recipe.path.resolve().parent
+    found = [_arguments(step, recipe).items() for step in recipe.steps]
+    specs = {str(value) for items in found for name, value in items if name in DATA_ARGUMENTS}
+    for spec in sorted(specs):
+        open_dataset(beside(base, spec))
 
 
 def bind(step: StepRecipe, recipe: RunRecipe, work: Path, made: Mapping[str, Mapping[str, Path]]) -> Bound:

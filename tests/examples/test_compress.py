@@ -71,7 +71,13 @@ def test_the_zeros_of_pruning_are_in_the_final_file(folder):
     for name in ("calibration", "validation"):
         shutil.copy(digits / "calibration.npz", folder / f"{name}.npz")
     shutil.copy(digits / "model.keras", folder)
-    changes = {"benchmark.max_seconds": 0.3, "check.max_drop": 0.2}
+    # So few steps cost much accuracy, which is not the point here.
+    changes = {
+        "benchmark.max_seconds": 0.3,
+        "check.max_drop": 0.9,
+        "prune.batch_size": 16,
+        "qat.batch_size": 16,
+    }
     found = edgekit.run(folder / "prune_qat.toml", changes=changes)
     assert found.exit_code == 0
     assert sparsity(kernels(found.model)) >= 0.45

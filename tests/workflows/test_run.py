@@ -9,7 +9,7 @@ import pytest
 
 import edgekit
 from edgekit import files
-from edgekit.errors import DataError, UsageError
+from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.workflows.steps import check_options
 
 _DIGITS = Path(__file__).parents[2] / "examples" / "digits"
@@ -202,6 +202,15 @@ def test_missing_data_are_noticed_before_anything_is_done(tmp_path, role):
         edgekit.run(path)
     assert caught.value.code == "EK774"
     assert role in caught.value.hint
+
+
+def test_data_that_are_not_there_are_noticed_before_anything_is_done(tmp_path):
+    path = write(tmp_path, _RECIPE)
+    with pytest.raises(DataError, match=r"no data at .*none\.npz"):
+        edgekit.run(path, changes={"check.data": "none.npz"})
+    with pytest.raises(ModelError):
+        edgekit.run(path, changes={"recipe.model": "none.tflite"})
+    assert not (tmp_path / "recipe.run").exists()
 
 
 def test_every_kind_of_step_has_options(tmp_path):
