@@ -9,14 +9,16 @@ import numpy as np
 from edgekit import flatbuffer
 from edgekit.tensor import Array
 
-# The operand that is the kernel.
-_KERNELS = {"CONV_2D": 1, "CONV_3D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1}
+_LAYERS = frozenset(
+    {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"}
+)
 
 
 def stored_kernels(path: Path) -> dict[str, Array]:
-    """The kernels of convolutions and dense layers by the names of their tensors, as floats or integers.
+    """The kernels of convolutions and dense layers by name, each once, as floats or as integers around 0.
 
-    Kernels that another operator makes, sparse tensors among them, are missing.
+    Small files have lost the names of inner tensors: a kernel without one is called after its operator,
+    ``"operator 3 CONV_2D"``. Sparse tensors, and kernels that another operator makes, are missing.
 
     Raises:
         ModelError: The file is unreadable.
@@ -24,24 +26,19 @@ def stored_kernels(path: Path) -> dict[str, Array]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = flatbuffer.read(path.read_bytes())
-    numbers = {getattr(schema.BuiltinOperator, name): place for name, place in _KERNELS.items()}
-    types = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.float16}
-    types |= {schema.TensorType.INT8: np.int8, schema.TensorType.UINT8: np.uint8}
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items()}
     found: dict[str, Array] = {}
-    for graph in model.subgraphs:
-        for operator in graph.operators or ():
-            place = numbers.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
-            if place is None:
-                continue
-            tensor = graph.tensors[operator.inputs[place]]
-            data = model.buffers[tensor.buffer].data
-            if data is None or len(data) == 0 or tensor.sparsity is not None:
-                continue
-            content = np.ascontiguousarray(data).view(np.uint8)
-            if tensor.type == schema.TensorType.INT4:
-                found[_name(tensor)] = _int4(content, int(np.prod(tensor.shape))).reshape(tensor.shape)
-            elif tensor.type in types:
-                found[_name(tensor)] = content.view(types[tensor.type]).reshape(tensor.shape)
+    seen: set[tuple[int, int]] = set()
+    for number, graph in enumerate(model.subgraphs):
+        for place, operator in enumerate(graph.operators or ()):
+            kind = names.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
+            for index in operator.inputs if kind in _LAYERS else ():
+                if index < 0 or (number, int(index)) in seen:
+                    continue
+                seen.add((number, int(index)))
+                values = _values(model, graph.tensors[index])
+                if values is not None:
+                    found[_name(graph.tensors[index], f"operator {place} {kind}", found)] = values
     return found
 
 
@@ -49,6 +46,12 @@ def counts(values: Array) -> dict[str, int]:
     """Weights, zeros and distinct values of a kernel."""
     gone = int(values.size - np.count_nonzero(values))
     return {"weights": values.size, "zeros": gone, "distinct": len(np.unique(values))}
+
+
+def sparsity(stored: Mapping[str, Array]) -> float:
+    """The share of zeros among all weights, 0 to 1."""
+    rows = [counts(values) for values in stored.values()]
+    return sum(row["zeros"] for row in rows) / max(1, sum(row["weights"] for row in rows))
 
 
 def holds(kept: Sequence[Mapping[str, Any]], stored: Sequence[Array]) -> bool:
@@ -74,9 +77,29 @@ def holds(kept: Sequence[Mapping[str, Any]], stored: Sequence[Array]) -> bool:
     return True
 
 
-def _name(tensor: Any) -> str:
-    name = tensor.name
-    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+def _values(model: Any, tensor: Any) -> Array | None:
+    """The weights of a constant of two or more axes; None for anything else."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = model.buffers[tensor.buffer].data
+    if data is None or not len(data) or tensor.shape is None or len(tensor.shape) < 2 or tensor.sparsity:
+        return None
+    content = np.frombuffer(bytes(memoryview(data)), np.uint8)
+    kinds = schema.TensorType
+    if tensor.type == kinds.INT4:
+        return _int4(content, int(np.prod(tensor.shape))).reshape(tensor.shape)
+    dtypes = {kinds.FLOAT32: "<f4", kinds.FLOAT16: "<f2", kinds.INT8: "<i1", kinds.UINT8: "<u1"}
+    if tensor.type not in dtypes:
+        return None
+    values: Array = content.view(dtypes[tensor.type]).reshape(tensor.shape)
+    table = tensor.quantization
+    offset = 0 if table is None or table.zeroPoint is None or not len(table.zeroPoint) else table.zeroPoint[0]
+    return values.astype(np.int16) - int(offset) if offset else values
+
+
+def _name(tensor: Any, place: str, taken: Mapping[str, Array]) -> str:
+    name = (tensor.name or b"").decode(errors="replace") or place
+    return name if name not in taken else f"{name} ({place})"
 
 
 def _int4(content: Array, count: int) -> Array:

@@ -3,9 +3,11 @@
 from edgekit.artifact import Format
 from edgekit.gates import Gate, Trial
 from edgekit.noninferiority import Verdict
-from edgekit.weight_structure import kernels, listed
+from edgekit.tflite_kernels import counts, stored_kernels
 
 LIMIT = "max_clusters"
+
+_NAMED = 5
 
 
 def decide(trial: Trial, limit: float) -> Gate:
@@ -13,13 +15,16 @@ def decide(trial: Trial, limit: float) -> Gate:
     if trial.candidate.format is not Format.TFLITE:
         reason = f"The weights of a {trial.candidate.format} file are not read; give the .tflite file."
         return Gate(LIMIT, Verdict.INCONCLUSIVE, limit, "", reason)
-    found = kernels(trial.candidate.path)
+    found = {
+        name: counts(values)["distinct"] for name, values in stored_kernels(trial.candidate.path).items()
+    }
     if not found:
         return Gate(LIMIT, Verdict.INCONCLUSIVE, limit, "", "The file has no weights that can be read.")
-    most = max(kernel.values for kernel in found)
-    richer = tuple(kernel for kernel in found if kernel.values > limit)
+    most = max(found.values())
+    richer = [name for name, distinct in found.items() if distinct > limit]
     reason = f"No kernel has more than {most} values, {limit:g} are allowed."
     if richer:
         reason = f"{len(richer)} of {len(found)} kernels have more than {limit:g} values, up to {most}: "
-        reason += f"{listed(richer)}."
+        more = f" and {len(richer) - _NAMED} more" if len(richer) > _NAMED else ""
+        reason += f"{', '.join(richer[:_NAMED])}{more}."
     return Gate(LIMIT, Verdict.FAIL if richer else Verdict.PASS, limit, "", reason, candidate=most)

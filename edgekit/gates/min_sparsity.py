@@ -3,7 +3,7 @@
 from edgekit.artifact import Format
 from edgekit.gates import Gate, Trial
 from edgekit.noninferiority import Verdict
-from edgekit.weight_structure import kernels, sparsity
+from edgekit.tflite_kernels import sparsity, stored_kernels
 
 LIMIT = "min_sparsity"
 
@@ -13,7 +13,7 @@ def decide(trial: Trial, limit: float) -> Gate:
     if trial.candidate.format is not Format.TFLITE:
         reason = f"The weights of a {trial.candidate.format} file are not read; give the .tflite file."
         return Gate(LIMIT, Verdict.INCONCLUSIVE, limit, "fraction", reason)
-    found = kernels(trial.candidate.path)
+    found = stored_kernels(trial.candidate.path)
     if not found:
         return Gate(
             LIMIT, Verdict.INCONCLUSIVE, limit, "fraction", "The file has no weights that can be read."

@@ -12,7 +12,7 @@ import pytest
 
 import edgekit
 from edgekit.run_recipe import RunRecipe
-from edgekit.weight_structure import kernels, sparsity
+from edgekit.tflite_kernels import sparsity, stored_kernels
 from edgekit.workflows.steps import check_options
 
 _EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -80,4 +80,4 @@ def test_the_zeros_of_pruning_are_in_the_final_file(folder):
     }
     found = edgekit.run(folder / "prune_qat.toml", changes=changes)
     assert found.exit_code == 0
-    assert sparsity(kernels(found.model)) >= 0.45
+    assert sparsity(stored_kernels(found.model)) >= 0.45

@@ -1,6 +1,5 @@
 """Pruning: single weights, patterns of them, or whole channels."""
 
-import importlib
 from dataclasses import replace
 from typing import Any
 
@@ -34,5 +33,6 @@ def _prepared(model: Any, context: Context) -> Prepared:
         from edgekit.train.structured import prepare_structured
 
         return prepare_structured(model, context)
-    prepared: Prepared = importlib.import_module("edgekit.train.magnitude").prepare_magnitude(model, context)
-    return prepared
+    from edgekit.train.magnitude import prepare_magnitude
+
+    return prepare_magnitude(model, context)
