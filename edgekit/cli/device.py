@@ -152,10 +152,10 @@ def _clean_view(found: "DeviceCleaning") -> "list[RenderableType]":
     lines: list[RenderableType] = [
         f"{file.size_bytes / 1000:>12,.1f} kB  {file.path}" for file in found.removed
     ]
-    removed, kept = (sum(file.size_bytes for file in files) / 1e6 for files in (found.removed, found.kept))
+    size = sum(file.size_bytes for file in found.removed) / 1e6
     did = "would remove" if found.dry_run else "removed"
-    last = f"{did} {len(found.removed)} files ({removed:,.1f} MB) from {found.folder} on {found.device}; "
-    return [*lines, f"{last}{len(found.kept)} stay ({kept:,.1f} MB)"]
+    of = f"{len(found.removed)} of {len(found.files)} files"
+    return [*lines, f"{did} {size:,.1f} MB ({of}) from {found.folder} on {found.device}"]
 
 
 def _list_view(found: "DeviceList") -> "list[RenderableType]":

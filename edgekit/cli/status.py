@@ -42,9 +42,7 @@ def _view(found: "DeviceStatus") -> "list[RenderableType]":
     notes = [f"{found.deploying} deploys at this moment."] if found.deploying else []
     if found.kept_files:
         size = sum(file.size_bytes for file in found.kept_files) / 1e6
-        notes.append(
-            f"{len(found.kept_files)} files of benchmarks, evaluations and set-ups lie there too, {size:,.1f} MB."
-        )
+        notes.append(f"{size:,.1f} MB of benchmarks, evaluations and set-ups lie there too.")
     if not found.releases:
         return [f"Nothing is deployed on {found.device} ({found.folder}{free}).", *notes]
     table = Table(box=None, pad_edge=False, header_style="bold")

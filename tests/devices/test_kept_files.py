@@ -227,7 +227,7 @@ def test_the_command_line(device, put, tmp_path, monkeypatch, capsys):
     assert status["result"]["kept_files"] == {"count": 2, "size_bytes": 3000, "removable_bytes": 2000}
     assert [finding["code"] for finding in status["findings"]] == ["EK818"]
     assert run(["status", "--device", "here"]) == 0
-    assert "2 files of benchmarks, evaluations and set-ups lie there too" in capsys.readouterr().out
+    assert "0.0 MB of benchmarks, evaluations and set-ups lie there too." in capsys.readouterr().out
 
     plan = told("device", "clean", "here", "--dry-run")["result"]
     assert old.exists()
@@ -238,5 +238,5 @@ def test_the_command_line(device, put, tmp_path, monkeypatch, capsys):
     assert (done["removed_bytes"], done["kept_bytes"]) == (2000, 1000)
     assert (old.exists(), today.exists()) == (False, True)
     assert run(["device", "clean", "here", "--all"]) == 0
-    assert "removed 1 files (0.0 MB)" in capsys.readouterr().out
+    assert "removed 0.0 MB (1 of 1 files)" in capsys.readouterr().out
     assert not today.exists()
