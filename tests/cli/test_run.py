@@ -52,6 +52,7 @@ def edgekit(folder):
     return start
 
 
+@pytest.mark.slow
 def test_a_run_is_planned_done_and_shown(edgekit, folder):
     planned = edgekit("run", "recipe.toml", "--dry-run")
     assert planned.returncode == 0, planned.stderr

@@ -174,6 +174,7 @@ def _qat(model, data, tmp_path, preserve, weight_bits=8):
     return prepared, list(stored_kernels(tmp_path / "int8.tflite").values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight_bits", [8, 4])
 def test_qat_keeps_clusters_down_to_the_integers_of_the_file(clustered, data, tmp_path, weight_bits):
     prepared, stored = _qat(clustered[0], data, tmp_path, "clusters", weight_bits=weight_bits)

@@ -143,6 +143,7 @@ def test_nothing_left_and_broken_rules_are_refused():
     assert caught.value.code == "EK753"
 
 
+@pytest.mark.slow
 def test_zeros_reach_the_file_and_sparse_encoding_makes_it_smaller_where_it_runs(data, tmp_path):
     x = inputs = keras.Input((64,))
     x = layers.Dense(256, "relu")(x)

@@ -91,6 +91,7 @@ def test_a_link_that_is_cut_while_the_model_is_sent(sshd, tmp_path, quick):
     assert residue(sshd.home / ".edgekit") == []
 
 
+@pytest.mark.slow
 def test_edgekit_is_killed_while_it_sends(sshd, tmp_path):
     proxy = sshd.access.through_proxy()
     folder = sshd.home / ".edgekit"
