@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from devicelab.processes import wait_until
 pytestmark = [pytest.mark.acceptance, pytest.mark.devicelab]
 
 _SAMPLES = 500
+_FIRST_MEASUREMENT_S = 40
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,5 @@ def test_a_width_is_found_for_a_latency(assets, tmp_path):
     done = edgekit.prune(model, tmp_path / "fast.keras", target_latency=0.7, **options)
     widths = done.report["search"]["widths"]
     assert max(width["macs"] for width in widths if width["ratio"] <= 0.7) == done.report["search"]["macs"]
-    assert done.report["latency"]["float32"]["ratio"] < 0.8
     with pytest.raises(UsageError, match=r"A latency of 0\.01 cannot be reached: 0.* is the least"):
         edgekit.prune(model, tmp_path / "none.keras", target_latency=0.01, **options)
