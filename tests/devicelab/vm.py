@@ -125,7 +125,9 @@ class Vm:
         boot_id = self.access.output("cat", "/proc/sys/kernel/random/boot_id")
         ssh, *rest = self.access.ssh_command("busybox", "reboot", "-f")
         # The link ends with the kernel, before sshd could say how the command ended.
-        subprocess.run([ssh, "-l", "root", *rest], capture_output=True, check=False, timeout=60)
+        # The machine may be gone before it has closed the connection: the client finds out by asking.
+        alive = ["-o", "ServerAliveInterval=2", "-o", "ServerAliveCountMax=3"]
+        subprocess.run([ssh, "-l", "root", *alive, *rest], capture_output=True, check=False, timeout=60)
         self.wait_for_login(other_than=boot_id)
 
     def reset(self) -> None:
