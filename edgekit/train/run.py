@@ -14,6 +14,7 @@ from edgekit.artifact import TensorSpec
 from edgekit.data import open_dataset
 from edgekit.findings import Finding
 from edgekit.train import objective
+from edgekit.train.augmentation import Augmentation
 from edgekit.train.checkpoint import Checkpoint
 from edgekit.train.export import export_float, export_qat, export_sparse
 from edgekit.train.feeding import Feed
@@ -60,7 +61,16 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
         trainable.model, context
     )
     prepared = with_teacher(prepared, trainable.model, goal.loss, context)
-    feeds = Feed(train, names, prepared.targets), Feed(validation, names) if validation else None
+    feeds = (
+        Feed(
+            train,
+            names,
+            prepared.targets,
+            mirrored=prepared.mirrored_targets,
+            augmentation=Augmentation.parse(job.augment) if job.augment else None,
+        ),
+        Feed(validation, names) if validation else None,
+    )
     epochs, findings = fit(prepared, goal, job, feeds, checkpoint=checkpoint, report=report)
     model = prepared.finish(prepared.model)
     with files.atomic_write(Path(job.output)) as partial:
@@ -72,7 +82,7 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
         finally:
             named.unlink(missing_ok=True)
     if job.tflite:
-        findings += _export(model, prepared.export, job.tflite)
+        findings += _export(model, prepared.export, job)
     return {
         "epochs": [asdict(epoch) for epoch in epochs],
         "report": prepared.report(model),
@@ -82,9 +92,10 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
     }
 
 
-def _export(model: Any, how: str, output: str) -> list[Finding]:
+def _export(model: Any, how: str, job: Job) -> list[Finding]:
     """Write the ``.tflite`` file as the method wants it."""
+    output = str(job.tflite)
     if how == "sparse":
-        return export_sparse(model, output)
-    (export_qat if how == "trained" else export_float)(model, output)
+        return export_sparse(model, output, keep_names=job.keep_names)
+    (export_qat if how == "trained" else export_float)(model, output, keep_names=job.keep_names)
     return []
