@@ -32,6 +32,8 @@ _OPTIONS = [
                  help="Stop after so many epochs without improvement, and keep the best."),
     click.option("--scale-learning-rate", is_flag=True,
                  help="Smaller steps for layers with small weights, as one that takes pixels in 0 to 255 has."),
+    click.option("--strategy", type=click.Choice(["mirrored", "multiworker"]),
+                 help="Share each batch between all GPUs: mirrored.  [default: one device]"),
     click.option("--seed", default=0, show_default=True, help="Order of the samples, and all else that is random."),
     click.option("--tflite", type=click.Path(path_type=Path), metavar="FILE", help="Export to this .tflite file too."),
     click.option("--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Write TensorBoard's logs."),

@@ -39,6 +39,7 @@ class Job:
     strategy: str | None = None
     scale_learning_rate: bool = False
     teacher: Mapping[str, Any] | None = None
+    epochs_before: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:

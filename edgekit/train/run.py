@@ -17,6 +17,7 @@ from edgekit.data.output_labels import with_output_labels
 from edgekit.findings import Finding
 from edgekit.train import objective
 from edgekit.train.checkpoint import Checkpoint
+from edgekit.train.distributed import check_batches, devices_of
 from edgekit.train.export import export_float, export_qat, export_sparse
 from edgekit.train.feeding import Feed
 from edgekit.train.fitting import fit
@@ -41,8 +42,15 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
     Raises:
         EdgekitError: Anything that the user should know in one sentence.
     """
-    began = time.monotonic()
     keras.utils.set_random_seed(job.seed)
+    with devices_of(job.strategy) as findings:
+        done = _run(job, report)
+        noticed = [finding.describe() for finding in findings]
+        return {**done, "findings": [*noticed, *done["findings"]]}
+
+
+def _run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    began = time.monotonic()
     trainable = load_trainable(Path(job.model))
     plain = with_lists(trainable.model)
     names = tuple(tensor.name for tensor in plain.inputs)
@@ -63,7 +71,11 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
     feeds = Feed(train, names, prepared.targets), Feed(validation, names) if validation else None
     if feeds[1]:
         objective.check_labels(plain, goal.loss, feeds[1].labels(_SOME))
+    check_batches(train.count, job.batch_size)
     epochs, findings = fit(prepared, goal, job, feeds, checkpoint=checkpoint, report=report)
+    if checkpoint.refused:
+        message = "What an interrupted run left is not of this training, or is damaged; it began anew."
+        findings.append(Finding("EK738", message, "Give the same options with --resume."))
     model = with_structure_of(trainable.model, prepared.finish(prepared.model))
     with files.atomic_write(Path(job.output)) as partial:
         # Keras decides by the name what it writes.

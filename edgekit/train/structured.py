@@ -111,6 +111,9 @@ def _ranked(model: Any, context: Context) -> tuple[Channels, Ranking]:
     if not channels.removable.any():
         listed = "; ".join(f"{name} because of {reason}" for name, reason in channels.pinned.items())
         raise UsageError("EK745", f"No channel of the model may be removed: {listed or 'it has none'}.")
+    if options.criterion == "taylor" and context.job.strategy:
+        hint = "Give another --criterion, or leave --strategy out."
+        raise UsageError("EK746", "The criterion taylor is computed on one device, without a strategy.", hint)
     samples = _samples(model, context) if options.criterion == "taylor" else None
     return channels, Ranking(channels, channel_scores(channels, options.criterion, samples), options)
 
