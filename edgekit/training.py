@@ -108,13 +108,8 @@ def train(
         ModelError: The model cannot be trained.
         DataError: The data does not fit it.
     """
+    outputs = check_outputs(job, overwrite=overwrite, resume=resume)
     source = open_artifact(job.model)
-    outputs = [Path(job.output), *([Path(job.tflite)] if job.tflite else [])]
-    if outputs[0].suffix != ".keras":
-        hint = "Trained models are written as .keras; --tflite FILE exports them too."
-        raise UsageError("EK733", f"{job.output} does not end in .keras.", hint)
-    for output in outputs:
-        files.check_output(output, overwrite=overwrite)
     if not resume:
         _forget(job.checkpoints)
     findings: list[Finding] = []
@@ -140,6 +135,27 @@ def train(
         findings=tuple(findings),
         seconds=result["seconds"],
     )
+
+
+def check_outputs(job: Job, *, overwrite: bool, resume: bool) -> list[Path]:
+    """Refuse what a job would write before any work is done; the model's path, and that of its ``.tflite``.
+
+    Raises:
+        UsageError: The output's name says another format.
+        OutputError: A file exists, or cannot be written.
+    """
+    outputs = [Path(job.output), *([Path(job.tflite)] if job.tflite else [])]
+    if outputs[0].suffix != ".keras":
+        hint = "Trained models are written as .keras; --tflite FILE exports them too."
+        raise UsageError("EK733", f"{job.output} does not end in .keras.", hint)
+    for output in outputs:
+        files.check_output(output, overwrite=overwrite)
+    if job.csv:
+        # Lines of the steps and epochs before are there already.
+        files.check_output(Path(job.csv), overwrite=overwrite or resume or job.epochs_before > 0)
+    if job.tensorboard and not Path(job.tensorboard).is_dir():
+        files.check_output(Path(job.tensorboard), overwrite=False)
+    return outputs
 
 
 def _run(job: Job, progress: Report | None) -> dict[str, Any]:

@@ -35,6 +35,8 @@ _OPTIONS = [
     click.option("--learning-rate-decay", type=click.Choice(["none", "cosine"]), default="none", show_default=True,
                  help="How the rate falls over all epochs."),
     click.option("--augment", metavar="CHANGES", help="Change images at random: flip, shift:4, or flip,shift:4."),
+    click.option("--strategy", type=click.Choice(["mirrored", "multiworker"]),
+                 help="Share each batch between all GPUs: mirrored.  [default: one device]"),
     click.option("--seed", default=0, show_default=True, help="Order of the samples, and all else that is random."),
     click.option("--tflite", type=click.Path(path_type=Path), metavar="FILE", help="Export to this .tflite file too."),
     click.option("--keep-names", is_flag=True, help="Keep the names of inner tensors in --tflite."),

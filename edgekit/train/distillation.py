@@ -120,15 +120,17 @@ class Distilling(keras.Model):  # type: ignore[misc] # Keras has no types
         options = self._distillation
         if not taught:
             return super().compute_loss(x, label, self._plain(own), sample_weight, training)
-        loss = penalties = tf.add_n(self.losses) if self.losses else 0.0
+        # Keras divides its own losses like this, because gradients of all devices are added.
+        share = 1 / tf.distribute.get_strategy().num_replicas_in_sync
+        loss = penalties = share * tf.add_n(self.losses) if self.losses else 0.0
         if options.alpha < 1:
             by_labels = super().compute_loss(x, label, self._plain(own), sample_weight, training)
             loss += (1 - options.alpha) * (by_labels - penalties)
         if options.alpha:
-            loss += options.alpha * tf.add_n(self._output_losses(y, own))
+            loss += share * options.alpha * tf.add_n(self._output_losses(y, own))
         for index, feature in enumerate(features):
             wanted = y[f"feature_{index}"]
-            loss += options.feature_weight * feature_loss(wanted, feature, options.feature_loss)
+            loss += share * options.feature_weight * feature_loss(wanted, feature, options.feature_loss)
         return loss
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:

@@ -56,7 +56,11 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
 
     def _end(self, name: str, value: float, *, trainable: bool) -> Any:
         return self.add_weight(
-            name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=trainable
+            name=name,
+            shape=(),
+            initializer=keras.initializers.Constant(value),
+            trainable=trainable,
+            aggregation="mean",  # over the devices that share a batch
         )
 
     def call(self, x: Any, training: bool | None = None, averaged: bool = False) -> Any:

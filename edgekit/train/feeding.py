@@ -7,9 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from edgekit.data import Dataset
+from edgekit.data.function import FunctionSource
 from edgekit.errors import DataError
 from edgekit.tensor import Array
 from edgekit.train.augmentation import Augmentation, check_images
+from edgekit.train.objective import Labels
 
 # As much as may lie in memory; beyond it batches are drawn from a window of this many samples.
 _MEMORY_BYTES = 2 << 30
@@ -51,7 +53,9 @@ class Feed:
             check_images(first.inputs, first.labels)
         self.count = dataset.count
         each = sum(array[0].nbytes for array in first.inputs.values())
-        self._held = self._load() if each * self.count <= _MEMORY_BYTES else None
+        # A user's function may give other samples each time: that is how it augments them.
+        fresh = isinstance(dataset.source, FunctionSource)
+        self._held = self._load() if not fresh and each * self.count <= _MEMORY_BYTES else None
         self._signature = self._specs(first)
 
     def epoch(self, batch_size: int, seed: int) -> Any:
@@ -80,17 +84,16 @@ class Feed:
         made = tf.data.Dataset.from_generator(batches, output_signature=self._signature)
         return made.apply(tf.data.experimental.assert_cardinality(-(-self.count // batch_size))).prefetch(2)
 
-    def labels(self, count: int) -> Array:
-        """The first labels."""
-        batch = next(iter(self._dataset.batches(min(count, self.count))))
-        if batch.labels is None:
-            raise DataError("EK724", f"{self._dataset.spec} has no labels.", "Add y to the .npz file.")
-        return batch.labels
+    def labels(self, count: int) -> Labels:
+        """All labels where they are in memory, else the first; a tuple where there are several outputs."""
+        if self._held:
+            return _labels(self._held[1])
+        return _labels(next(iter(self._dataset.batches(min(count, self.count)))).labels)
 
     def _load(self) -> tuple[dict[str, Array], Array]:
         parts = list(self._dataset.batches(_READ))
         inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
-        return inputs, np.concatenate([_labels(part.labels) for part in parts])
+        return inputs, np.concatenate([_given(part.labels) for part in parts])
 
     def _from_memory(self, batch_size: int, generator: np.random.Generator) -> Iterator[Any]:
         if self._held is None:
@@ -140,8 +143,19 @@ class Feed:
         )
 
 
-def _labels(labels: Array | None) -> Array:
+def _given(labels: Array | None) -> Array:
     if labels is None:
         raise DataError("EK724", "Some samples have no label.", "Give labels for all of them.")
-    flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    return labels
+
+
+def _labels(labels: Array | None) -> Labels:
+    given = _given(labels)
+    if given.dtype.names:
+        return tuple(_flat(given[name]) for name in given.dtype.names)
+    return _flat(given)
+
+
+def _flat(given: Array) -> Array:
+    flat = given[:, 0] if given.ndim == 2 and given.shape[1] == 1 else given
     return flat.astype(np.int64 if flat.dtype.kind in "iub" else np.float32)

@@ -44,6 +44,7 @@ class Job:
     augment: str | None = None
     keep_names: bool = False
     teacher: Mapping[str, Any] | None = None
+    epochs_before: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:

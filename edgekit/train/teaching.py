@@ -26,6 +26,7 @@ from edgekit.train.distillation_losses import Ends, FeatureLoss, teacher_view
 from edgekit.train.graph import Graph, copying
 from edgekit.train.loading import load_trainable
 from edgekit.train.methods import Context, Prepared
+from edgekit.train.objective import loss_name
 
 _BATCH = 256
 _SOME = 2048
@@ -131,12 +132,12 @@ def _student(fitted: Any, student: Any) -> Any:
 
 def _ends(model: Any, loss: Any) -> tuple[Ends, ...]:
     """How the outputs end; linear ones are classes where the loss says so."""
-    crossentropy = "crossentropy" in type(loss).__name__.lower()
-    binary = "binary" in type(loss).__name__.lower()
-    classes: Ends = "values" if not crossentropy else "logits"
     found: list[Ends] = []
-    for end in output_ends(model):
-        if binary:
+    losses = loss if isinstance(loss, list) else [loss]
+    for one, end in zip(losses, output_ends(model), strict=True):
+        name = loss_name(one)
+        classes: Ends = "logits" if "crossentropy" in name else "values"
+        if "binary" in name:
             # Yes or no with logits: a sigmoid is part of the loss.
             found.append("sigmoid" if end == "sigmoid" else "decisions")
         else:

@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may use while it prepares: the job, its data, and a folder that outlives an interruption."""
+    """What a method may use while it prepares: the job, its data, and a folder that outlives an interruption.
+
+    ``loss`` is that of ``objective.Objective``.
+    """
 
     job: "Job"
     train: "Dataset"
     validation: "Dataset | None"
     cache: Path
     say: Callable[[str], None]
+    loss: Any = None
 
 
 @dataclass
