@@ -12,8 +12,12 @@ _HINT = "Train with 8 bits, or use `edgekit quantize --recipe int16x8` on the fl
 
 def export_qat(
     model: Any, output: str | Path, *, io: Literal["float32", "int8", "uint8"] = "int8", batch: int | None = 1
-) -> None:
+) -> Any:
     """Write a model of ``apply_qat`` after training.
+
+    While it is trained, a model computes with floats that are rounded. The file computes with integers, whose biases
+    and sums are rounded too: the model that is returned does the same, so that its outputs are the file's. The model
+    that was given is not changed, and can be trained on.
 
     Args:
         model: The trained model.
@@ -21,13 +25,20 @@ def export_qat(
         io: Type of its inputs and outputs.
         batch: Size of the batch axis in the file, None for a free one.
 
+    Returns:
+        The file's twin in Keras, not compiled: of float inputs it makes the outputs of the file in real numbers.
+
     Raises:
         OutputError: The file cannot be written.
         ModelError: Its activations have 16 bits.
     """
+    from edgekit.train.settle import settled
+
     if any(getattr(layer, "bits", 8) == 16 for layer in model._flatten_layers()):
         raise ModelError("EK741", "Activations of 16 bits cannot be exported as they were trained.", _HINT)
-    _export(model, Path(output), {"batch": batch, "optimize": "trained", "io": io})
+    twin = settled(model)
+    _export(twin, Path(output), {"batch": batch, "optimize": "trained", "io": io})
+    return twin
 
 
 def export_float(model: Any, output: str | Path, *, batch: int | None = 1) -> None:
