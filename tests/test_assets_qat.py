@@ -5,7 +5,6 @@ import pytest
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.slow,
     # The converter's own interpreter announces its end.
     pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning"),
 ]
