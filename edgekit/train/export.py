@@ -17,8 +17,12 @@ def export_qat(
     io: Literal["float32", "int8", "uint8"] = "int8",
     batch: int | None = 1,
     keep_names: bool = False,
-) -> None:
+) -> Any:
     """Write a model of ``apply_qat`` after training.
+
+    While it is trained, a model computes with floats that are rounded. The file computes with integers, whose biases
+    and sums are rounded too: the model that is returned does the same, so that its outputs are the file's. The model
+    that was given is not changed, and can be trained on.
 
     Args:
         model: The trained model.
@@ -27,13 +31,20 @@ def export_qat(
         batch: Size of the batch axis in the file, None for a free one.
         keep_names: Keep the names of inner tensors, which cost some bytes and are of no use to a runtime.
 
+    Returns:
+        The file's twin in Keras, not compiled: of float inputs it makes the outputs of the file in real numbers.
+
     Raises:
         OutputError: The file cannot be written.
         ModelError: Its activations have 16 bits.
     """
+    from edgekit.train.settle import settled
+
     if any(getattr(layer, "bits", 8) == 16 for layer in model._flatten_layers()):
         raise ModelError("EK741", "Activations of 16 bits cannot be exported as they were trained.", _HINT)
-    _export(model, Path(output), {"batch": batch, "optimize": "trained", "io": io}, keep_names)
+    twin = settled(model)
+    _export(twin, Path(output), {"batch": batch, "optimize": "trained", "io": io}, keep_names)
+    return twin
 
 
 def export_float(model: Any, output: str | Path, *, batch: int | None = 1, keep_names: bool = False) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from edgekit.train.fixed_point import rounded_twice
+from edgekit.train.joins import FakeQuantConversion, FakeQuantPair
 
 Ranges = Literal["moving", "learned"]
 WeightRanges = Literal["largest", "learned"]
@@ -102,8 +103,8 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
 
     def grid(self) -> tuple[float, int]:
         """Scale and zero point of int8 values, nudged as TensorFlow nudges them."""
-        low, high = np.float32(self.low), np.float32(self.high)
-        scale = (high - low) / np.float32(2**self.bits - 1)
+        low, high = float(self.low), float(self.high)
+        scale = np.float32((high - low) / (2**self.bits - 1))
         return float(scale), int(np.round(-low / scale)) - 2 ** (self.bits - 1)
 
     def get_config(self) -> dict[str, Any]:
@@ -131,7 +132,7 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         per_channel: bool = True,
         activation: Any = None,
         ranges: WeightRanges = "largest",
-        grid: Mapping[str, float] | None = None,
+        grid: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("name", layer.name)
@@ -204,19 +205,22 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         result, _updated = layer.stateless_call(weights, others, x)
         return result
 
-    def _on_grid(self, x: Any, grid: Mapping[str, float]) -> Any:
+    def _on_grid(self, x: Any, grid: Mapping[str, Any]) -> Any:
         """What the device computes: sums of integers, rounded to the steps of the output."""
-        scales = self.scales()
+        # Constants, for a compiler that computes them anew may find neighbours of them.
+        scales = np.asarray(grid["weight_scales"], np.float32)
+        given, output = np.float32(grid["input_scale"]), np.float32(grid["output_scale"])
         kernel = tf.round(self.rounded(self.layer.kernel) / self._along_kernel(scales))
-        step = np.float32(grid["input_scale"]) * scales
+        step = given * scales
         bias = None if self.layer.bias is None else tf.round(self.layer.bias / step)
         # Exact in float32: sums stay below 2**24.
-        total = self._run(tf.round(x / grid["input_scale"]), kernel, bias)
-        output = np.float32(grid["output_scale"])
+        total = self._run(tf.round(x / given), kernel, bias)
         low, high = -128 - grid["output_zero_point"], 127 - grid["output_zero_point"]
         # XNNPACK has one factor in float32. It leaves convolutions of 4 bits to TFLite's own kernels.
-        by_xnnpack = self.bits == 8 or isinstance(self.layer, keras.layers.Dense)
-        rounded = tf.round(total * (step / output)) if by_xnnpack else rounded_twice(total, step, output)
+        if self.bits == 8 or isinstance(self.layer, keras.layers.Dense):
+            rounded = tf.round(total * (step / output))
+        else:
+            rounded = rounded_twice(total, np.float64(given) * scales / np.float64(output))
         return tf.clip_by_value(rounded, low, high) * output
 
     def rounded(self, kernel: Any) -> Any:
@@ -265,8 +269,9 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
 @contextmanager
 def as_trained(model: Any) -> Iterator[None]:
     """Let the layers of a model compute with fake quantization alone, which is what the converter understands."""
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, FakeQuant | FakeQuantWeights)]
-    name = {FakeQuant: "settled", FakeQuantWeights: "grid"}
+    grids = (FakeQuantConversion, FakeQuantPair, FakeQuantWeights)
+    name = {FakeQuant: "settled", **dict.fromkeys(grids, "grid")}
+    layers = [layer for layer in model._flatten_layers() if type(layer) in name]
     before = [getattr(layer, name[type(layer)]) for layer in layers]
     for layer in layers:
         setattr(layer, name[type(layer)], None)

@@ -30,6 +30,17 @@ def _residual():
     return keras.Model(inputs, layers.Dense(5, activation="softmax")(x))
 
 
+def _mobile():
+    """What mobile nets are made of: depthwise convolutions, ReLU6, products as of attention over channels."""
+    inputs = keras.Input(_SHAPE)
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(layers.DepthwiseConv2D(3, padding="same")(inputs)))
+    x = layers.Conv2D(4, 1, activation="hard_swish")(x)
+    gate = layers.Dense(4, activation="sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    x = layers.Multiply()([x, gate])
+    x = layers.Concatenate()([x, layers.Subtract()([inputs, x])])
+    return keras.Model(inputs, layers.Conv2D(3, 1)(layers.AveragePooling2D(2)(x + x)))
+
+
 def _shared_and_nested():
     inputs = keras.Input(_SHAPE)
     shared = layers.Conv2D(4, 3, padding="same", activation="relu")
@@ -38,6 +49,7 @@ def _shared_and_nested():
 
 
 MODELS = {
+    "mobile": _mobile,
     "residual": _residual,
     "shared and nested": _shared_and_nested,
     "conv1d": lambda: _chain(
@@ -60,7 +72,6 @@ MODELS = {
 def _trained(name, weight_bits=8):
     """The model, some inputs, and its file: trained for four steps."""
     from edgekit.train.qat import QATOptions, apply_qat
-    from edgekit.train.settle import settle
 
     keras.utils.set_random_seed(1)
     generator = np.random.default_rng(0)
@@ -75,19 +86,19 @@ def _trained(name, weight_bits=8):
     model = apply_qat(plain, QATOptions(weight_bits=weight_bits))
     model.compile(keras.optimizers.SGD(1e-3), "mse")
     model.fit(x, y, batch_size=8, epochs=1, verbose=0)
-    settle(model)
     return plain, model, x
 
 
 def _file(model, path):
+    """The twin of the file in Keras, and the file itself."""
     from ai_edge_litert.interpreter import Interpreter
 
     from edgekit.train.export import export_qat
 
-    export_qat(model, path)
+    twin = export_qat(model, path)
     interpreter = Interpreter(str(path), num_threads=1)
     interpreter.allocate_tensors()
-    return interpreter
+    return twin, interpreter
 
 
 def _outputs(interpreter, x):
@@ -104,16 +115,22 @@ def _outputs(interpreter, x):
     return (np.stack(results) - zero_point) * unit, unit
 
 
+def _apart(twin, interpreter, x):
+    """How many units the outputs of the file lie from those of the model, value by value."""
+    outputs, unit = _outputs(interpreter, x)
+    return np.abs(outputs - np.asarray(twin(x))) / unit
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_file_computes_in_integers_what_the_model_computes(name, tmp_path):
     _plain, model, x = _trained(name)
-    interpreter = _file(model, tmp_path / "model.tflite")
+    before = model.get_weights()
+    twin, interpreter = _file(model, tmp_path / "model.tflite")
     assert not {
         np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details() if tensor["name"]
     } & {"float32", "float16"}
-    outputs, unit = _outputs(interpreter, x)
-    apart = np.abs(outputs - np.asarray(model(x, training=False))) / unit
-    assert (apart < 1.01).mean() >= 0.999
+    assert (_apart(twin, interpreter, x) < 1.01).mean() >= 0.999
+    assert all(map(np.array_equal, model.get_weights(), before)), "the model itself stays as it was trained"
 
 
 def test_layers_written_out_compute_the_same():
@@ -136,24 +153,29 @@ def test_weights_of_four_bits_are_four_bits_in_the_file(tmp_path):
 
     from edgekit import flatbuffer
 
-    _plain, model, x = _trained("residual", weight_bits=4)
-    interpreter = _file(model, tmp_path / "model.tflite")
-    tensors = flatbuffer.read((tmp_path / "model.tflite").read_bytes()).subgraphs[0].tensors
-    four_bits = [tensor.shape for tensor in tensors if tensor.type == schema.TensorType.INT4]
-    assert sorted(map(len, four_bits)) == [2, 4]
-    outputs, unit = _outputs(interpreter, x)
-    apart = np.abs(outputs - np.asarray(model(x, training=False))) / unit
-    assert (apart < 1.01).mean() >= 0.999
+    for name, ranks in {"residual": [2, 4], "mobile": [2, 4, 4, 4]}.items():
+        _plain, model, x = _trained(name, weight_bits=4)
+        twin, interpreter = _file(model, tmp_path / "model.tflite")
+        tensors = flatbuffer.read((tmp_path / "model.tflite").read_bytes()).subgraphs[0].tensors
+        four_bits = [tensor.shape for tensor in tensors if tensor.type == schema.TensorType.INT4]
+        assert sorted(map(len, four_bits)) == ranks
+        assert (_apart(twin, interpreter, x) < 1.01).mean() >= 0.999
 
 
 # Keras hands its variables to h5py.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_settled_model_survives_its_file_and_unsettles_when_it_is_trained(tmp_path):
+    from edgekit.train.settle import settled
+
     _plain, model, x = _trained("residual")
+    model = settled(model)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_array_equal(np.asarray(again(x)), np.asarray(model(x)))
-    wrapped = [layer for layer in again.layers if hasattr(layer, "grid") and hasattr(layer, "layer")]
+    wrapped = [
+        layer for layer in again.layers if type(layer).__name__ in ("FakeQuantPair", "FakeQuantWeights")
+    ]
+    assert len(wrapped) == 3
     assert all(layer.grid for layer in wrapped)
     again.compile("sgd", "mse")
     again.fit(x, np.zeros((_COUNT, 5), np.float32), verbose=0)
