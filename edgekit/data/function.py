@@ -15,6 +15,9 @@ import numpy as np
 from edgekit.data.sources import Batch, merge
 from edgekit.errors import DataError
 
+# The files of users whose code ran in this process.
+LOADED: set[Path] = set()
+
 
 class FunctionSource:
     """Calls the function anew for each pass over the data; it yields ``(x, y)`` or ``x``, sample by sample.
@@ -91,6 +94,7 @@ def _load(path: Path, name: str) -> Callable[[], Any]:
     specification = importlib.util.spec_from_loader(loader.name, loader, origin=str(path))
     module = importlib.util.module_from_spec(cast(ModuleSpec, specification))
     # Its neighbours can be imported, as when Python runs the file itself.
+    LOADED.add(path.absolute())
     sys.path.insert(0, str(path.absolute().parent))
     try:
         loader.exec_module(module)
