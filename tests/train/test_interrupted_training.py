@@ -71,9 +71,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(models, tmp_path):
     whole, resumed = tmp_path / "whole.keras", tmp_path / "resumed.keras"
     options = ("--early-stopping", "3")
     # The whole training is the second of its process, which keeps nothing of the first that would show.
-    edgekit.prune(
-        models.keras_cnn, tmp_path / "other.keras", train_data=other, epochs=1, seed=7, benchmark=False
-    )
+    edgekit.qat(models.keras_cnn, tmp_path / "other.keras", train_data=other, epochs=1, seed=7)
     kept = list(training_process._waiting)
     assert kept
     assert run(_command(models.keras_cnn, whole, data, *options)[3:]) == 0
