@@ -77,9 +77,11 @@ def _once(case: Case, work: Path, seed: int, changes: list[str]) -> float:
     model = case.model or trained(work.parent)
     train, test = _data(work.parent, case.data)
     float_tflite = _float_twin(model, work.parent)
-    own = {f"{step}.seed": seed for step in ("prune", "qat") if f'do = "{step}"' in _text(case)}
+    path = _RECIPES / f"{case.recipe}.toml"
+    recipe = path.read_text(encoding="utf-8")
+    own = {f"{step}.seed": seed for step in ("prune", "qat") if f'do = "{step}"' in recipe}
     own |= {"data.train": str(train), "data.test": str(test), "recipe.model": str(model)}
-    if "calibration" in _text(case):
+    if "calibration" in recipe:
         own["data.calibration"] = str(train)
     if case.teacher:
         own |= {
@@ -91,7 +93,7 @@ def _once(case: Case, work: Path, seed: int, changes: list[str]) -> float:
     given = [f"--set={name}={json.dumps(value)}" for name, value in own.items()]
     given += [f"--set={change}" for change in (*case.changes, *changes)]
     run = work / f"seed{seed}"
-    command = [sys.executable, "-m", "edgekit", "run", str(_RECIPES / f"{case.recipe}.toml")]
+    command = [sys.executable, "-m", "edgekit", "run", str(path)]
     done = subprocess.run([*command, f"--work={run}", *given], check=False)
     last = run / case.last / f"{case.last}.tflite"
     if not last.is_file():
@@ -106,10 +108,6 @@ def _once(case: Case, work: Path, seed: int, changes: list[str]) -> float:
         flush=True,
     )
     return found.drop.drop
-
-
-def _text(case: Case) -> str:
-    return (_RECIPES / f"{case.recipe}.toml").read_text(encoding="utf-8")
 
 
 def _float_twin(model: Path, folder: Path) -> Path:

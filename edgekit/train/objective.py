@@ -56,6 +56,8 @@ def choose(model: Any, compiled: Mapping[str, Any] | None, job: Job, labels: Lab
     """
     given = labels if isinstance(labels, tuple) else (labels,)
     wanted = [job.loss] * len(given) if job.loss else _compiled_losses(model, compiled)
+    if not job.loss:
+        wanted = [_for_class_numbers(name, array) for name, array in zip(wanted, given, strict=True)]
     losses = [_loss(model, wanted[index], array, index) for index, array in enumerate(given)]
     metrics = [["accuracy"] if _tells_classes(loss) else [] for loss in losses]
     side = "val_" if job.validation else ""
@@ -104,6 +106,15 @@ def _compiled_losses(model: Any, compiled: Mapping[str, Any] | None) -> list[Any
     if not isinstance(found, list):
         found = [found] * count
     return found if len(found) == count else [None] * count
+
+
+def _for_class_numbers(loss: Any, labels: Array) -> Any:
+    """The same loss for labels that are class numbers, where the model was compiled for rows of zeros and a one."""
+    name = loss if isinstance(loss, str) else loss.get("class_name") if isinstance(loss, Mapping) else None
+    numbers = labels.dtype.kind in "iub" and labels.shape[1:] in ((), (1,))
+    if numbers and name in ("categorical_crossentropy", "CategoricalCrossentropy"):
+        return "sparse_categorical_crossentropy"
+    return loss
 
 
 def _loss(model: Any, wanted: Any, labels: Array, index: int) -> Any:
