@@ -77,10 +77,27 @@ def test_two_steps_reach_the_budget_of_macs(models, samples, tmp_path, capfd):
 def test_a_size_is_that_of_the_file_and_one_too_small_is_refused(models, samples, tmp_path):
     output, tflite = tmp_path / "small.keras", tmp_path / "small.tflite"
     options = {"train_data": samples, "structured": True, "epochs": 1, "benchmark": False, "multiple": 1}
-    done = edgekit.prune(models.keras_cnn, output, target_size="70%", tflite=tflite, **options)
-    sizes = done.report["files"]["float32"]
+    done = edgekit.prune(
+        models.keras_cnn,
+        output,
+        target_size="70%",
+        precision="int4-per-tensor",
+        teacher=models.keras_cnn,
+        augment="shift:1",
+        learning_rate_decay="cosine",
+        tflite=tflite,
+        **options,
+    )
+    sizes = done.report["files"]["int4-per-tensor"]
     limit = 0.7 * sizes["before"]["size_bytes"]
-    assert 0.85 * limit < tflite.stat().st_size <= limit
+    assert 0.85 * limit < sizes["after"]["size_bytes"] <= limit
+    # The teacher was trained on other images, which is said.
+    assert "EK769" in {finding.code for finding in done.findings}
+    assert tflite.stat().st_size == done.report["files"]["float32"]["after"]["size_bytes"]
+    # What was promised is the size of the file that 4-bit training makes later.
+    later = {"train_data": samples, "epochs": 1, "weight_bits": 4, "per_channel": False, "overwrite": True}
+    edgekit.qat(output, tmp_path / "qat.keras", tflite=tflite, **later)
+    assert abs(tflite.stat().st_size - sizes["after"]["size_bytes"]) <= 64
     kept = output.read_bytes()
     with pytest.raises(UsageError, match=r"1,000 bytes cannot be reached: .* is the least") as caught:
         edgekit.prune(models.keras_cnn, output, target_size="1KB", overwrite=True, **options)
