@@ -74,7 +74,7 @@ def _run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any
             train,
             names,
             prepared.targets,
-            mirrored=prepared.mirrored_targets,
+            views=prepared.views,
             augmentation=Augmentation.parse(job.augment) if job.augment else None,
         ),
         Feed(validation, names) if validation else None,
