@@ -97,9 +97,9 @@ def build_once(tmp_path_factory):
         base = tmp_path_factory.getbasetemp()
         # With pytest-xdist, each process has a folder of its own below the run's.
         folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once-{name}"
-        with folder.with_suffix(".lock").open("w") as lock:
+        with folder.with_name(f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            built = folder.with_suffix(".built")
+            built = folder.with_name(f"{folder.name}.built")
             if not built.exists():
                 folder.mkdir(exist_ok=True)
                 build(folder)
