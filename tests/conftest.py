@@ -12,6 +12,9 @@ import pytest
 
 _TESTS = Path(__file__).parent
 
+# As many processes as cores test at once. BLAS's threads would wait for each other, and burn time while they do.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Devices to test with, for every folder of tests.
 pytest_plugins = ["devicelab.fixtures"]
 
