@@ -12,6 +12,7 @@ from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.preprocessing import load_preprocessing
 from edgekit.teacher_pass import Teacher, teach
+from edgekit.train.augmentation import Augmentation
 from edgekit.train.job import Epoch, Job
 from edgekit.versions import installed_versions
 
@@ -66,7 +67,7 @@ def job_for(
     """The job of a verb's arguments; paths of files become absolute.
 
     Raises:
-        UsageError: There is no epoch, or an unknown argument.
+        UsageError: There is no epoch, or nothing that augmentation is.
     """
     unknown = set(training) - {field.name for field in fields(Job)}
     if unknown:
@@ -78,6 +79,8 @@ def job_for(
         for name in ("tflite", "csv", "tensorboard")
         if training.get(name) is not None
     }
+    if training.get("augment"):
+        Augmentation.parse(training["augment"])
     places = {"model": str(Path(model).absolute()), "output": str(Path(output).absolute())}
     given = {**training, **paths, **places}
     return Job(method=method, train=str(train_data), epochs=epochs, options=options, **given)

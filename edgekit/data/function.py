@@ -17,6 +17,8 @@ from edgekit.errors import DataError
 
 # tf.data.INFINITE_CARDINALITY
 _ENDLESS = -1
+# The files of users whose code ran in this process.
+LOADED: set[Path] = set()
 
 
 class FunctionSource:
@@ -107,6 +109,7 @@ def _load(path: Path, name: str) -> Callable[[], Any]:
     specification = importlib.util.spec_from_loader(loader.name, loader, origin=str(path))
     module = importlib.util.module_from_spec(cast(ModuleSpec, specification))
     # Its neighbours can be imported, as when Python runs the file itself.
+    LOADED.add(path.absolute())
     sys.path.insert(0, str(path.absolute().parent))
     try:
         loader.exec_module(module)

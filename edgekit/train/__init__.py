@@ -5,7 +5,9 @@ Everything here works on a model in memory and imports TensorFlow when it is use
     model = edgekit.train.apply_qat(keras.saving.load_model("model.keras"))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x, y, epochs=3)
-    edgekit.train.export_qat(model, "model.tflite")
+    twin = edgekit.train.export_qat(model, "model.tflite")
+
+``twin`` computes in Keras what the file computes in integers; ``model`` itself stays as it was trained.
 """
 
 import importlib

@@ -23,7 +23,8 @@ class DistillationOptions:
 
     The loss is ``alpha`` of the teacher's and ``1 - alpha`` of the labels', and ``feature_weight`` times that of
     each pair in ``features``: ``(("teacher_layer", "student_layer"),)``. ``temperature`` softens the teacher's
-    probabilities. ``feature_loss`` is ``"hint"``, ``"attention"`` or ``"relation"``.
+    probabilities. ``standardize`` compares logits whatever their scale, as a teacher much larger
+    than its student needs. ``feature_loss`` is ``"hint"``, ``"attention"`` or ``"relation"``.
     """
 
     temperature: float = 4.0
@@ -31,6 +32,7 @@ class DistillationOptions:
     features: tuple[tuple[str, str], ...] = ()
     feature_loss: FeatureLoss = "hint"
     feature_weight: float = 1.0
+    standardize: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1 or not self.temperature > 0 or not self.feature_weight >= 0:
@@ -145,6 +147,7 @@ class Distilling(keras.Model):  # type: ignore[misc] # Keras has no types
                 output,
                 ends,
                 self._distillation.temperature,
+                standardize=self._distillation.standardize,
             )
             for teacher, output, ends in zip(self._teacher_outputs, own, self._ends, strict=True)
         ]

@@ -13,8 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from edgekit.train.fixed_point import rounded_twice
+from edgekit.train.joins import FakeQuantConversion, FakeQuantPair
 
 Ranges = Literal["moving", "learned"]
+WeightRanges = Literal["largest", "learned"]
 
 _MOMENTUM = 0.95
 _SMALLEST = 1e-6
@@ -101,8 +103,8 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
 
     def grid(self) -> tuple[float, int]:
         """Scale and zero point of int8 values, nudged as TensorFlow nudges them."""
-        low, high = np.float32(self.low), np.float32(self.high)
-        scale = (high - low) / np.float32(2**self.bits - 1)
+        low, high = float(self.low), float(self.high)
+        scale = np.float32((high - low) / (2**self.bits - 1))
         return float(scale), int(np.round(-low / scale)) - 2 ** (self.bits - 1)
 
     def get_config(self) -> dict[str, Any]:
@@ -116,8 +118,10 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
     """Runs a layer with its kernel rounded to ``bits`` bits, symmetrically, without the lowest value.
 
     ``per_channel`` has one scale per output channel, else there is one for the whole kernel. ``activation`` is
-    applied to what the layer gives. ``grid`` is what ``settle`` knows of the layer once it is trained: from there on
-    it computes in whole numbers, as the device does.
+    applied to what the layer gives. ``ranges`` is ``"largest"`` for a range that ends at the largest weight, or
+    ``"learned"`` for an end that is trained with the weights (arXiv:1902.08153): few steps are better used where most
+    weights are, and the largest are cut off. ``grid`` is what ``settle`` knows of the layer once it is trained: from
+    there on it computes in whole numbers, as the device does.
     """
 
     def __init__(
@@ -127,14 +131,47 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         *,
         per_channel: bool = True,
         activation: Any = None,
-        grid: Mapping[str, float] | None = None,
+        ranges: WeightRanges = "largest",
+        grid: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("name", layer.name)
         super().__init__(layer, **kwargs)
         self.bits, self.per_channel = bits, per_channel
         self.activation = keras.activations.get(activation)
+        self.ranges = ranges
         self.grid = dict(grid) if grid else None
+
+    def build(self, shape: Any) -> None:
+        """The layer's weights, and the end of their range where it is learned."""
+        super().build(shape)
+        if self.ranges == "learned":
+            kernel = self._channels_last(self.layer.kernel)
+            self.end = self.add_weight(
+                name="end", shape=kernel.shape[-1:] if self.per_channel else (), initializer="ones"
+            )
+
+    def one_scale(self) -> None:
+        """Have one scale for the whole kernel, which ends at its largest weight."""
+        if self.ranges == "learned":
+            self.end.trainable = False
+        self.per_channel, self.ranges = False, "largest"
+
+    def start(self) -> None:
+        """Begin with the end that rounds the weights as they are with the smallest squared error."""
+        if self.ranges != "learned":
+            return
+        kernel = np.asarray(self._channels_last(tf.convert_to_tensor(self.layer.kernel)))
+        kernel = kernel.reshape(-1, kernel.shape[-1] if self.per_channel else 1)
+        largest = np.maximum(np.abs(kernel).max(0), _SMALLEST)
+        ends = np.linspace(0.2, 1, 81)[:, None] * largest
+        most = 2 ** (self.bits - 1) - 1
+        errors = []
+        for end in ends:
+            rounded = np.clip(np.round(kernel / end * most), -most, most) * end / most
+            errors.append(np.square(rounded - kernel).sum(0))
+        best = ends[np.argmin(errors, axis=0), np.arange(len(largest))]
+        self.end.assign(best.reshape(self.end.shape))
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """The layer's outputs with rounded weights."""
@@ -142,7 +179,21 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
             self.grid = None  # the ranges move on
         if self.grid:
             return self.activation(self._on_grid(x, self.grid))
-        return self.activation(self._run(x, self.rounded(self.layer.kernel), self.layer.bias))
+        kernel = self._stepped() if training and self.ranges == "learned" else self.rounded(self.layer.kernel)
+        return self.activation(self._run(x, kernel, self.layer.bias))
+
+    def _stepped(self) -> Any:
+        """The rounded kernel, with gradients for its weights and for the end of its range (equations 1 to 3)."""
+        kernel = tf.convert_to_tensor(self.layer.kernel)
+        flat = self._channels_last(kernel)
+        most = 2.0 ** (self.bits - 1) - 1
+        step = tf.maximum(tf.convert_to_tensor(self.end), _SMALLEST) / most
+        weights = int(np.prod(flat.shape)) // (int(self.end.shape[0]) if self.per_channel else 1)
+        slowed = 1 / np.sqrt(weights * most)
+        step = step * slowed + tf.stop_gradient(step * (1 - slowed))
+        inside = tf.clip_by_value(flat / step, -most, most)
+        rounded = inside + tf.stop_gradient(tf.round(inside) - inside)
+        return tf.reshape(rounded * step, kernel.shape)
 
     def _run(self, x: Any, kernel: Any, bias: Any) -> Any:
         layer = self.layer
@@ -154,19 +205,22 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         result, _updated = layer.stateless_call(weights, others, x)
         return result
 
-    def _on_grid(self, x: Any, grid: Mapping[str, float]) -> Any:
+    def _on_grid(self, x: Any, grid: Mapping[str, Any]) -> Any:
         """What the device computes: sums of integers, rounded to the steps of the output."""
-        scales = self.scales()
+        # Constants, for a compiler that computes them anew may find neighbours of them.
+        scales = np.asarray(grid["weight_scales"], np.float32)
+        given, output = np.float32(grid["input_scale"]), np.float32(grid["output_scale"])
         kernel = tf.round(self.rounded(self.layer.kernel) / self._along_kernel(scales))
-        step = np.float32(grid["input_scale"]) * scales
+        step = given * scales
         bias = None if self.layer.bias is None else tf.round(self.layer.bias / step)
         # Exact in float32: sums stay below 2**24.
-        total = self._run(tf.round(x / grid["input_scale"]), kernel, bias)
-        output = np.float32(grid["output_scale"])
+        total = self._run(tf.round(x / given), kernel, bias)
         low, high = -128 - grid["output_zero_point"], 127 - grid["output_zero_point"]
         # XNNPACK has one factor in float32. It leaves convolutions of 4 bits to TFLite's own kernels.
-        by_xnnpack = self.bits == 8 or isinstance(self.layer, keras.layers.Dense)
-        rounded = tf.round(total * (step / output)) if by_xnnpack else rounded_twice(total, step, output)
+        if self.bits == 8 or isinstance(self.layer, keras.layers.Dense):
+            rounded = tf.round(total * (step / output))
+        else:
+            rounded = rounded_twice(total, np.float64(given) * scales / np.float64(output))
         return tf.clip_by_value(rounded, low, high) * output
 
     def rounded(self, kernel: Any) -> Any:
@@ -188,6 +242,8 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         return (most + most) / np.float32(2**self.bits - 2)
 
     def _largest(self, kernel: Any) -> Any:
+        if self.ranges == "learned":
+            return tf.maximum(tf.convert_to_tensor(self.end), _SMALLEST)
         axes = None
         if self.per_channel:
             kernel = self._channels_last(kernel)
@@ -206,15 +262,16 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
 
     def get_config(self) -> dict[str, Any]:
         """The layer's options."""
-        own = {"bits": self.bits, "per_channel": self.per_channel, "grid": self.grid}
+        own = {"bits": self.bits, "per_channel": self.per_channel, "ranges": self.ranges, "grid": self.grid}
         return {**super().get_config(), **own, "activation": keras.activations.serialize(self.activation)}
 
 
 @contextmanager
 def as_trained(model: Any) -> Iterator[None]:
     """Let the layers of a model compute with fake quantization alone, which is what the converter understands."""
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, FakeQuant | FakeQuantWeights)]
-    name = {FakeQuant: "settled", FakeQuantWeights: "grid"}
+    grids = (FakeQuantConversion, FakeQuantPair, FakeQuantWeights)
+    name = {FakeQuant: "settled", **dict.fromkeys(grids, "grid")}
+    layers = [layer for layer in model._flatten_layers() if type(layer) in name]
     before = [getattr(layer, name[type(layer)]) for layer in layers]
     for layer in layers:
         setattr(layer, name[type(layer)], None)

@@ -10,6 +10,7 @@ from edgekit.data import Dataset
 from edgekit.data.function import FunctionSource
 from edgekit.errors import DataError
 from edgekit.tensor import Array
+from edgekit.train.augmentation import Augmentation, check_images
 from edgekit.train.objective import Labels
 
 # As much as may lie in memory; beyond it batches are drawn from a window of this many samples.
@@ -25,17 +26,31 @@ class Feed:
         dataset: Labelled samples.
         names: The inputs of the model in their order.
         targets: Rows beside the labels, by name, one per sample.
+        mirrored: The same rows for the mirror images, where ``augmentation`` makes some.
+        augmentation: How images change at random in ``epoch``.
+
+    Raises:
+        DataError: There are no labels, or nothing that could change.
     """
 
     def __init__(
-        self, dataset: Dataset, names: tuple[str, ...], targets: Mapping[str, Array] | None = None
+        self,
+        dataset: Dataset,
+        names: tuple[str, ...],
+        targets: Mapping[str, Array] | None = None,
+        *,
+        mirrored: Mapping[str, Array] | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self._dataset, self._names, self._targets = dataset, names, dict(targets or {})
+        self._mirrored, self._augmentation = dict(mirrored or {}), augmentation
         first = next(iter(dataset.batches(1)))
         if first.labels is None:
             raise DataError(
                 "EK724", f"{dataset.spec} has no labels to train with.", "Add y to the .npz file."
             )
+        if augmentation:
+            check_images(first.inputs, first.labels)
         self.count = dataset.count
         each = sum(array[0].nbytes for array in first.inputs.values())
         # A user's function may give other samples each time: that is how it augments them.
@@ -87,7 +102,9 @@ class Feed:
         order = generator.permutation(len(labels))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            yield self._pair({name: array[rows] for name, array in inputs.items()}, labels[rows], rows)
+            yield self._changed(
+                {name: array[rows] for name, array in inputs.items()}, labels[rows], rows, generator
+            )
 
     def _streamed(self, batch_size: int, generator: np.random.Generator) -> Iterator[Any]:
         for window in self._dataset.batches(max(1, _WINDOW // batch_size) * batch_size):
@@ -95,15 +112,29 @@ class Feed:
             for start in range(0, window.count, batch_size):
                 rows = order[start : start + batch_size]
                 part = window.at([int(row) for row in rows], 0)
-                yield self._pair(part.inputs, part.labels, rows + window.first)
+                yield self._changed(part.inputs, part.labels, rows + window.first, generator)
 
-    def _pair(self, inputs: Mapping[str, Array], labels: Array | None, rows: Array) -> Any:
+    def _changed(
+        self, inputs: Mapping[str, Array], labels: Array | None, rows: Array, generator: np.random.Generator
+    ) -> Any:
+        if self._augmentation is None:
+            return self._pair(inputs, labels, rows)
+        inputs, flipped = self._augmentation.applied(inputs, generator)
+        return self._pair(inputs, labels, rows, flipped)
+
+    def _pair(
+        self, inputs: Mapping[str, Array], labels: Array | None, rows: Array, flipped: Array | None = None
+    ) -> Any:
         given = [np.asarray(inputs[name], np.float32) for name in self._names]
         x = given[0] if len(given) == 1 else tuple(given)
         y = _labels(labels)
         if not self._targets:
             return x, y
-        return x, {"label": y, **{name: array[rows] for name, array in self._targets.items()}}
+        said = {name: array[rows] for name, array in self._targets.items()}
+        if flipped is not None:
+            for name, array in self._mirrored.items():
+                said[name][flipped] = array[rows[flipped]]
+        return x, {"label": y, **said}
 
     def _specs(self, first: Any) -> Any:
         return tf.nest.map_structure(

@@ -20,6 +20,7 @@ from edgekit.train.layer_rates import with_layer_rates
 from edgekit.train.logs import EpochLogs
 from edgekit.train.methods import Prepared
 from edgekit.train.objective import Objective
+from edgekit.train.rate_decay import CosineRate
 
 if TYPE_CHECKING:
     from edgekit.tensor import Array
@@ -59,12 +60,15 @@ def fit(
     arguments = {"optimizer": optimizer, "loss": objective.loss, "metrics": objective.metrics}
     model.compile(**{**arguments, **prepared.compile_with})
     model.optimizer.build(model.trainable_variables)
+    rate = float(model.optimizer.learning_rate)
     loop = _Loop(prepared, objective, job, checkpoint, report)
     started = loop.resume()
     loop.feeds = feeds
     train, validation = feeds
     logs = [EpochLogs(job)] if job.csv or job.tensorboard else []
     callbacks = [*prepared.callbacks, *logs, loop, keras.callbacks.TerminateOnNaN()]
+    if job.learning_rate_decay == "cosine":
+        callbacks.append(CosineRate(rate, job.epochs))
     for epoch in range(started, job.epochs):
         model.fit(
             train.epoch(job.batch_size, job.seed + epoch),
@@ -76,6 +80,8 @@ def fit(
         )
         if loop.stopped:
             break
+    if job.learning_rate_decay == "cosine":
+        model.optimizer.learning_rate = rate  # the next training starts from there
     return loop.finish()
 
 

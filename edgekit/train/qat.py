@@ -1,15 +1,17 @@
 """Quantization-aware training: the model with the rounding of the device in it, to be trained for a while."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
 from edgekit.train.batch_norm import fold_batch_norm
 from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights, Ranges
 from edgekit.train.graph import Call, Graph, copy_layer, copying, unique_names
+from edgekit.train.joins import PAIRS, FakeQuantConversion, FakeQuantPair
 from edgekit.train.spelled_out import norms_as_convolutions, separated
 
 _KERNELS = ("Conv1D", "Conv2D", "Conv2DTranspose", "Dense", "DepthwiseConv2D")
@@ -28,6 +30,8 @@ _AVERAGING = ("AveragePooling1D", "AveragePooling2D")
 _FIXED = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
 # TFLite has no kernel of 4 bits for these.
 _EIGHT_BITS = ("Conv1D", "Conv2DTranspose")
+# TFLite wants one scale for all that they join, and the converter has their inputs made in it.
+JOINING = ("Concatenate", "Maximum", "Minimum")
 _FUSED = ("linear", "relu", "relu6")
 # What TFLite has integer kernels for, beside the above.
 _INTEGER = ("Add", "Average", "Concatenate", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "InputLayer",
@@ -41,13 +45,15 @@ class QATOptions:
     """How to quantize while training.
 
     ``weight_bits`` is 8 or 4, ``activation_bits`` 8 or 16. ``exclude`` are regular expressions: layers whose names
-    match stay float. ``ranges`` is ``"moving"`` or ``"learned"``.
+    match stay float. ``ranges``, of activations, is ``"moving"`` or ``"learned"``; ``weight_ranges`` is ``"largest"``,
+    ``"learned"``, or ``"auto"``: learned where 4 bits have few steps to lose.
     """
 
     weight_bits: int = 8
     activation_bits: int = 8
     per_channel: bool = True
     ranges: Ranges = "moving"
+    weight_ranges: Literal["auto", "largest", "learned"] = "auto"
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -84,7 +90,7 @@ def float_layers(model: Any) -> list[str]:
 
 
 def _is_integer(operation: Any) -> bool:
-    if isinstance(operation, FakeQuant | FakeQuantWeights):
+    if isinstance(operation, FakeQuant | FakeQuantConversion | FakeQuantPair | FakeQuantWeights):
         return True
     kind = type(operation).__name__
     if kind in (*_PASSING, *_AVERAGING, *_INTEGER):
@@ -104,6 +110,7 @@ class _Quantizing:
         self._wrapped: dict[int, Any] = {}
         self._inputs_done: dict[int, Any] = {}
         self._rounded_by: dict[int, FakeQuant] = {}
+        self._conversions = itertools.count()
 
     def __call__(self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         args, kwargs = self._inputs_rounded(call, args, kwargs)
@@ -112,6 +119,10 @@ class _Quantizing:
         kind = type(call.operation).__name__
         if kind in _KERNELS:
             return self._with_kernel(call, args, kwargs)
+        if (pair := self._pair(call, args, kwargs)) is not None:
+            return self._rounded(call, pair, "linear")
+        if kind in JOINING:
+            args, kwargs = self._converted(call, args, kwargs)
         result = self._plain(call, args, kwargs)
         interpolates = getattr(call.operation, "interpolation", "nearest") != "nearest"
         if kind in (*_PASSING, *_AVERAGING) and not interpolates:
@@ -150,10 +161,15 @@ class _Quantizing:
             channels = options.per_channel and type(operation).__name__ in _PER_CHANNEL
             activation = operation.activation if fused else None
             bits = 8 if type(operation).__name__ in _EIGHT_BITS else options.weight_bits
-            wrapper = FakeQuantWeights(layer, bits, per_channel=channels, activation=activation)
+            chosen = options.weight_ranges
+            ranges = chosen if chosen != "auto" else "learned" if bits == 4 else "largest"
+            wrapper = FakeQuantWeights(
+                layer, bits, per_channel=channels, activation=activation, ranges=ranges
+            )
             self._wrapped[id(operation)] = wrapper
             result = wrapper(*args, **kwargs)
             layer.set_weights(operation.get_weights())
+            wrapper.start()
         else:
             result = wrapper(*args, **kwargs)
         if fused:
@@ -162,9 +178,32 @@ class _Quantizing:
         result = keras.layers.Activation(operation.activation, name=f"{wrapper.name}_{function}")(result)
         return self._rounded(call, result, function)
 
+    def _pair(self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """The result of two tensors of one rank that are added or multiplied, None for other calls."""
+        kind, both = type(call.operation).__name__, keras.tree.flatten((args, kwargs))
+        tensors = [leaf for leaf in both if isinstance(leaf, keras.KerasTensor)]
+        ranks = [len(tensor.shape) for tensor in tensors]
+        if kind not in PAIRS or len(both) != 2 or len(ranks) != 2 or ranks[0] != ranks[1]:
+            return None
+        uses = self._graph.uses[id(call.operation)]
+        suffix = f"_{uses.index(call)}" if len(uses) > 1 else ""
+        return FakeQuantPair(kind, name=f"{call.name.replace('/', '_')}_pair{suffix}")(tensors)
+
+    def _converted(self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The arguments of a joining call: what has a scale already gets another one."""
+
+        def convert(leaf: Any) -> Any:
+            if id(leaf) not in self._rounded_by:
+                return leaf
+            name = f"{call.name.replace('/', '_')}_input_{next(self._conversions)}"
+            return FakeQuantConversion(name=name)(leaf)
+
+        converted: tuple[Any, Any] = keras.tree.map_structure(convert, (args, kwargs))
+        return converted
+
     def _rounded(self, call: Call, result: Any, function: str) -> Any:
-        """The results of a call, rounded where no activation that is fused with it follows."""
-        if self._fuses_with_next(call):
+        """The results of a call, rounded where nothing follows that rounds them together with other things."""
+        if self._fuses_with_next(call) or self._is_joined(call, function):
             return result
         name = f"{call.name.replace('/', '_')}_output"
         rounded = [
@@ -186,6 +225,16 @@ class _Quantizing:
             return False
         name = type(after.operation).__name__
         return name in ("ReLU", "Relu", "Relu6", "Activation") and activation_name(after.operation) in _FUSED
+
+    def _is_joined(self, call: Call, function: str) -> bool:
+        """Whether it is made in the scale of what it is joined to, and for nobody else."""
+        after = self._graph.only_consumer(call.outputs[0]) if len(call.outputs) == 1 else None
+        kind = type(after.operation).__name__ if after else ""
+        return (
+            kind in JOINING
+            and function not in _FIXED
+            and not self._options.excludes(after.name if after else "")
+        )
 
     def _rounding(self, name: str, call: Call | None = None, fixed: Sequence[float] | None = None) -> Any:
         uses = self._graph.uses[id(call.operation)] if call else ()

@@ -16,6 +16,7 @@ from edgekit.data.function import FunctionSource
 from edgekit.data.output_labels import with_output_labels
 from edgekit.findings import Finding
 from edgekit.train import objective
+from edgekit.train.augmentation import Augmentation
 from edgekit.train.checkpoint import Checkpoint
 from edgekit.train.distributed import check_batches, devices_of
 from edgekit.train.export import export_float, export_qat, export_sparse
@@ -68,7 +69,16 @@ def _run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any
     )
     prepared = importlib.import_module(f"edgekit.train.methods.{job.method}").prepare(plain, context)
     prepared = with_teacher(prepared, plain, goal.loss, context)
-    feeds = Feed(train, names, prepared.targets), Feed(validation, names) if validation else None
+    feeds = (
+        Feed(
+            train,
+            names,
+            prepared.targets,
+            mirrored=prepared.mirrored_targets,
+            augmentation=Augmentation.parse(job.augment) if job.augment else None,
+        ),
+        Feed(validation, names) if validation else None,
+    )
     if feeds[1]:
         objective.check_labels(plain, goal.loss, feeds[1].labels(_SOME))
     check_batches(train.count, job.batch_size)
@@ -86,7 +96,7 @@ def _run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any
         finally:
             named.unlink(missing_ok=True)
     if job.tflite:
-        findings += _export(model, prepared.export, job.tflite)
+        findings += _export(model, prepared.export, job)
     return {
         "epochs": [asdict(epoch) for epoch in epochs],
         "report": prepared.report(model),
@@ -116,9 +126,10 @@ def _identity(dataset: Dataset) -> str:
     return dataset.digest()
 
 
-def _export(model: Any, how: str, output: str) -> list[Finding]:
+def _export(model: Any, how: str, job: Job) -> list[Finding]:
     """Write the ``.tflite`` file as the method wants it."""
+    output = str(job.tflite)
     if how == "sparse":
-        return export_sparse(model, output)
-    (export_qat if how == "trained" else export_float)(model, output)
+        return export_sparse(model, output, keep_names=job.keep_names)
+    (export_qat if how == "trained" else export_float)(model, output, keep_names=job.keep_names)
     return []

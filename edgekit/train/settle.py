@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights
-from edgekit.train.graph import Call, Graph
+from edgekit.train.graph import Call, Graph, copying
+from edgekit.train.joins import FakeQuantConversion, FakeQuantPair
+from edgekit.train.qat import JOINING
 
 
 def settle(model: Any) -> None:
@@ -22,11 +24,23 @@ def settle(model: Any) -> None:
     for calls in graph.uses.values():
         layer = calls[0].operation
         if isinstance(layer, FakeQuantWeights):
-            _settle(layer, [(_before(graph, call), _after(graph, call)) for call in calls])
+            _settle(layer, [(_before(graph, call.inputs[0]), _after(graph, call)) for call in calls])
+        elif isinstance(layer, FakeQuantPair):
+            _settle_pair(layer, graph, calls[0])
+        elif isinstance(layer, FakeQuantConversion):
+            _settle_conversion(layer, _before(graph, calls[0].inputs[0]), _after(graph, calls[0]))
         elif isinstance(layer, FakeQuant):
             layer.settled = layer.bits == 8
     # What Keras traced before knows nothing of it.
     model.train_function = model.test_function = model.predict_function = None
+
+
+def settled(model: Any) -> Any:
+    """A copy of a model of ``apply_qat`` that computes what its ``.tflite`` file computes; the model stays as it is."""
+    graph = Graph(model)
+    twin = graph.build(copying(graph))
+    settle(twin)
+    return twin
 
 
 def _settle(layer: FakeQuantWeights, ends: list[tuple[FakeQuant | None, FakeQuant | None]]) -> None:
@@ -41,15 +55,30 @@ def _settle(layer: FakeQuantWeights, ends: list[tuple[FakeQuant | None, FakeQuan
         return  # used twice, with two scales: there is no single grid
     output_scale, zero_point = after.grid()
     layer.grid = {
+        "weight_scales": np.asarray(layer.scales()).tolist(),
         "input_scale": input_scale,
         "output_scale": output_scale,
         "output_zero_point": zero_point,
     }
 
 
-def _before(graph: Graph, call: Call) -> FakeQuant | None:
-    """The rounding of what a call reads: values pass some layers unchanged."""
-    number = call.inputs[0]
+def _settle_pair(layer: FakeQuantPair, graph: Graph, call: Call) -> None:
+    first, second, output = (
+        *(_before(graph, number) for number in call.inputs),
+        _after(graph, call),
+    )
+    if first is None or second is None or output is None or {first.bits, second.bits, output.bits} != {8}:
+        return
+    layer.grid = {"first": first.grid()[0], "second": second.grid()[0], "output": output.grid()[0]}
+
+
+def _settle_conversion(layer: FakeQuantConversion, given: FakeQuant | None, output: FakeQuant | None) -> None:
+    if given is not None and output is not None and given.bits == output.bits == 8:
+        layer.grid = {"input": given.grid()[0], "output": output.grid()[0]}
+
+
+def _before(graph: Graph, number: int) -> FakeQuant | None:
+    """The rounding of a tensor that a call reads: values pass some layers unchanged."""
     while number in graph.producer:
         maker = graph.producer[number]
         if isinstance(maker.operation, FakeQuant):
@@ -61,8 +90,14 @@ def _before(graph: Graph, call: Call) -> FakeQuant | None:
 
 
 def _after(graph: Graph, call: Call) -> FakeQuant | None:
-    """The rounding of what a call gives, behind the activation that is fused with it."""
+    """The rounding of what a call gives, behind the activation that is fused with it and what joins it to others."""
     reader = graph.only_consumer(call.outputs[0])
-    if reader is not None and not isinstance(reader.operation, FakeQuant):
+    while reader is not None and type(reader.operation).__name__ in (
+        "Activation",
+        "ReLU",
+        "Relu",
+        "Relu6",
+        *JOINING,
+    ):
         reader = graph.only_consumer(reader.outputs[0])
     return reader.operation if reader and isinstance(reader.operation, FakeQuant) else None

@@ -148,7 +148,7 @@ def _by_size(channels: Channels, ranking: Ranking, context: Context) -> _Reached
     """Bytes of a real export; how far the number of parameters misjudges them is learnt from each attempt."""
     options = context.job.options
     samples = calibration(context.train)
-    each = {"float32": 4, "int8": 1}[options["precision"]]
+    each = {"float32": 4, "int8": 1}.get(options["precision"], 0.5)
 
     def measured(keep: Flags) -> int:
         with tempfile.TemporaryDirectory() as folder:

@@ -15,6 +15,7 @@ from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.interleaved import BenchmarkOptions
 from edgekit.measurement import ratio
+from edgekit.teacher_pass import Teacher, as_teacher
 from edgekit.train.exports import PRECISIONS, exported, forget_exports
 from edgekit.train.job import Epoch, Job
 from edgekit.training import Report, Trained, check_outputs, job_for, train
@@ -37,7 +38,7 @@ def prune(
     target_macs: str | float | None = None,
     target_size: str | float | None = None,
     target_latency: float | None = None,
-    precision: Literal["float32", "int8"] = "float32",
+    precision: Literal["float32", "int8", "int4", "int4-per-tensor"] = "float32",
     criterion: Literal["l1", "l2", "batch-norm", "taylor"] = "l2",
     scope: Literal["global", "layer"] = "global",
     min_channels: int = 4,
@@ -53,6 +54,7 @@ def prune(
     layers: Mapping[str, float] | None = None,
     sparse_encoding: bool = False,
     benchmark: bool = True,
+    teacher: str | Path | Teacher | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Report | None = None,
@@ -85,6 +87,7 @@ def prune(
         layers: Another sparsity for layers by regular expression; the last that matches counts.
         sparse_encoding: Store only the weights that are not zero in the ``.tflite`` file, where that runs.
         benchmark: Measure the latency before and after.
+        teacher: A model whose answers are learnt beside the labels, or a ``Teacher``.
         overwrite: Replace outputs that exist.
         resume: Go on after the last epoch of an interrupted run.
         progress: Told about epochs and steps.
@@ -142,14 +145,24 @@ def prune(
     if target_latency is not None:
         search = _width_for_latency(job, target_latency, teller)
         job = replace(job, options={**options, "target_macs": search["macs"]})
-    return _Pruning(job, steps, overwrite=overwrite, resume=resume, report=teller).run(search, benchmark)
+    run = _Pruning(job, steps, as_teacher(teacher), overwrite=overwrite, resume=resume, report=teller)
+    return run.run(search, benchmark)
 
 
 class _Pruning:
     """The steps of one pruning, each a training of its own that starts from the model of the one before."""
 
-    def __init__(self, job: Job, steps: int, *, overwrite: bool, resume: bool, report: Report) -> None:
-        self._job, self._steps = job, steps
+    def __init__(
+        self,
+        job: Job,
+        steps: int,
+        teacher: Teacher | None,
+        *,
+        overwrite: bool,
+        resume: bool,
+        report: Report,
+    ) -> None:
+        self._job, self._steps, self._teacher = job, steps, teacher
         self._overwrite, self._resume, self._report = overwrite, resume, report
         self._folder = Path(job.output).with_name(f".{Path(job.output).name}.steps")
         self._jobs: list[Job] = []
@@ -196,6 +209,7 @@ class _Pruning:
         if trained is None:
             trained = train(
                 step,
+                teacher=self._teacher,
                 overwrite=self._overwrite or not last,
                 resume=self._resume,
                 progress=lambda event: self._report(_later(event, before)),

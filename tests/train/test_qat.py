@@ -30,6 +30,17 @@ def _residual():
     return keras.Model(inputs, layers.Dense(5, activation="softmax")(x))
 
 
+def _mobile():
+    """What mobile nets are made of: depthwise convolutions, ReLU6, products as of attention over channels."""
+    inputs = keras.Input(_SHAPE)
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(layers.DepthwiseConv2D(3, padding="same")(inputs)))
+    x = layers.Conv2D(4, 1, activation="hard_swish")(x)
+    gate = layers.Dense(4, activation="sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    x = layers.Multiply()([x, gate])
+    x = layers.Concatenate()([x, layers.Subtract()([inputs, x])])
+    return keras.Model(inputs, layers.Conv2D(3, 1)(layers.AveragePooling2D(2)(x + x)))
+
+
 def _shared_and_nested():
     inputs = keras.Input(_SHAPE)
     shared = layers.Conv2D(4, 3, padding="same", activation="relu")
@@ -38,6 +49,7 @@ def _shared_and_nested():
 
 
 MODELS = {
+    "mobile": _mobile,
     "residual": _residual,
     "shared and nested": _shared_and_nested,
     "conv1d": lambda: _chain(
@@ -60,7 +72,6 @@ MODELS = {
 def _trained(name, weight_bits=8):
     """The model, some inputs, and its file: trained for four steps."""
     from edgekit.train.qat import QATOptions, apply_qat
-    from edgekit.train.settle import settle
 
     keras.utils.set_random_seed(1)
     generator = np.random.default_rng(0)
@@ -75,19 +86,19 @@ def _trained(name, weight_bits=8):
     model = apply_qat(plain, QATOptions(weight_bits=weight_bits))
     model.compile(keras.optimizers.SGD(1e-3), "mse")
     model.fit(x, y, batch_size=8, epochs=1, verbose=0)
-    settle(model)
     return plain, model, x
 
 
 def _file(model, path):
+    """The twin of the file in Keras, and the file itself."""
     from ai_edge_litert.interpreter import Interpreter
 
     from edgekit.train.export import export_qat
 
-    export_qat(model, path)
+    twin = export_qat(model, path)
     interpreter = Interpreter(str(path), num_threads=1)
     interpreter.allocate_tensors()
-    return interpreter
+    return twin, interpreter
 
 
 def _outputs(interpreter, x):
@@ -104,16 +115,22 @@ def _outputs(interpreter, x):
     return (np.stack(results) - zero_point) * unit, unit
 
 
+def _apart(twin, interpreter, x):
+    """How many units the outputs of the file lie from those of the model, value by value."""
+    outputs, unit = _outputs(interpreter, x)
+    return np.abs(outputs - np.asarray(twin(x))) / unit
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_file_computes_in_integers_what_the_model_computes(name, tmp_path):
     _plain, model, x = _trained(name)
-    interpreter = _file(model, tmp_path / "model.tflite")
+    before = model.get_weights()
+    twin, interpreter = _file(model, tmp_path / "model.tflite")
     assert not {
         np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details() if tensor["name"]
     } & {"float32", "float16"}
-    outputs, unit = _outputs(interpreter, x)
-    apart = np.abs(outputs - np.asarray(model(x, training=False))) / unit
-    assert (apart < 1.01).mean() >= 0.999
+    assert (_apart(twin, interpreter, x) < 1.01).mean() >= 0.999
+    assert all(map(np.array_equal, model.get_weights(), before)), "the model itself stays as it was trained"
 
 
 def test_layers_written_out_compute_the_same():
@@ -136,24 +153,29 @@ def test_weights_of_four_bits_are_four_bits_in_the_file(tmp_path):
 
     from edgekit import flatbuffer
 
-    _plain, model, x = _trained("residual", weight_bits=4)
-    interpreter = _file(model, tmp_path / "model.tflite")
-    tensors = flatbuffer.read((tmp_path / "model.tflite").read_bytes()).subgraphs[0].tensors
-    four_bits = [tensor.shape for tensor in tensors if tensor.type == schema.TensorType.INT4]
-    assert sorted(map(len, four_bits)) == [2, 4]
-    outputs, unit = _outputs(interpreter, x)
-    apart = np.abs(outputs - np.asarray(model(x, training=False))) / unit
-    assert (apart < 1.01).mean() >= 0.999
+    for name, ranks in {"residual": [2, 4], "mobile": [2, 4, 4, 4]}.items():
+        _plain, model, x = _trained(name, weight_bits=4)
+        twin, interpreter = _file(model, tmp_path / "model.tflite")
+        tensors = flatbuffer.read((tmp_path / "model.tflite").read_bytes()).subgraphs[0].tensors
+        four_bits = [tensor.shape for tensor in tensors if tensor.type == schema.TensorType.INT4]
+        assert sorted(map(len, four_bits)) == ranks
+        assert (_apart(twin, interpreter, x) < 1.01).mean() >= 0.999
 
 
 # Keras hands its variables to h5py.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_settled_model_survives_its_file_and_unsettles_when_it_is_trained(tmp_path):
+    from edgekit.train.settle import settled
+
     _plain, model, x = _trained("residual")
+    model = settled(model)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_array_equal(np.asarray(again(x)), np.asarray(model(x)))
-    wrapped = [layer for layer in again.layers if hasattr(layer, "grid") and hasattr(layer, "layer")]
+    wrapped = [
+        layer for layer in again.layers if type(layer).__name__ in ("FakeQuantPair", "FakeQuantWeights")
+    ]
+    assert len(wrapped) == 3
     assert all(layer.grid for layer in wrapped)
     again.compile("sgd", "mse")
     again.fit(x, np.zeros((_COUNT, 5), np.float32), verbose=0)
@@ -171,3 +193,59 @@ def test_float_layers_are_named():
         shape=(12,),
     )
     assert float_layers(apply_qat(model)) == ["norm", "elu"]
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_learned_ends_of_weights_start_with_the_least_error_and_are_those_of_the_file(per_channel, tmp_path):
+    from edgekit.train.fake_quant import FakeQuantWeights
+    from edgekit.train.qat import QATOptions, apply_qat
+
+    keras.utils.set_random_seed(2)
+    plain = _chain(layers.Conv2D(6, 3, activation="relu"), layers.Conv2D(3, 1))
+    kernel = np.random.default_rng(0).standard_t(3, plain.layers[1].kernel.shape).astype(np.float32)
+    plain.layers[1].kernel.assign(kernel)
+    options = {
+        ranges: QATOptions(4, per_channel=per_channel, weight_ranges=ranges)
+        for ranges in ("learned", "largest")
+    }
+    learned, largest = (
+        next(layer for layer in apply_qat(plain, options[name]).layers if isinstance(layer, FakeQuantWeights))
+        for name in ("learned", "largest")
+    )
+    errors = [float(np.square(np.asarray(one.rounded(kernel)) - kernel).sum()) for one in (learned, largest)]
+    assert errors[0] < 0.95 * errors[1]
+
+    model = apply_qat(plain, options["learned"])
+    wrapper = next(layer for layer in model.layers if isinstance(layer, FakeQuantWeights))
+    before = np.array(wrapper.end)
+    x = np.random.default_rng(1).normal(size=(32, *_SHAPE)).astype(np.float32)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.fit(x, np.asarray(plain(x)), batch_size=8, verbose=0)
+    assert np.abs(np.asarray(wrapper.end) - before).max() > 0.01
+    interpreter = _file(model, tmp_path / "model.tflite")
+    kernels = [
+        detail["quantization_parameters"]["scales"]
+        for detail in interpreter.get_tensor_details()
+        if detail["shape"].tolist() == [6, 3, 3, 4]
+    ]
+    assert len(kernels) == 1
+    assert kernels[0] == pytest.approx(np.ravel(wrapper.scales()), rel=1e-5)
+
+
+def test_the_end_of_a_range_has_the_gradient_of_a_learned_step():
+    import tensorflow as tf
+
+    from edgekit.train.fake_quant import FakeQuantWeights
+
+    layer = keras.layers.Dense(1, use_bias=False)
+    wrapper = FakeQuantWeights(layer, 4, per_channel=False, ranges="learned")
+    wrapper(np.zeros((1, 3), np.float32))
+    layer.kernel.assign([[0.26], [-0.9], [0.05]])
+    wrapper.end.assign(0.7)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(wrapper._stepped())
+    gradient, of_weights = tape.gradient(loss, [wrapper.end.value, layer.kernel.value])
+    # The step is 0.1; 2.6 steps round to 3, -9 is cut off at -7, 0.5 rounds to 0 (to even).
+    by_hand = (0.4 - 7 - 0.5) / 7 / np.sqrt(3 * 7)
+    assert float(gradient) == pytest.approx(by_hand, rel=1e-4)
+    assert np.ravel(of_weights) == pytest.approx([1, 0, 1])
