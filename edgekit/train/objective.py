@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from edgekit.errors import DataError, UsageError
 from edgekit.tensor import Array
@@ -94,7 +95,7 @@ def _optimizer(compiled: Mapping[str, Any] | None, job: Job) -> Any:
     if rate is None and (job.optimizer or not (compiled or {}).get("optimizer")):
         rate = _LEARNING_RATE
     if rate is None and job.learning_rate_decay != "none":
-        rate = float(optimizer.learning_rate)
+        rate = float(np.asarray(optimizer.learning_rate))
     if rate is None:
         return optimizer
     # One that was made with a schedule of rates takes no other rate any more.
