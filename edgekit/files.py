@@ -176,6 +176,11 @@ _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 _OUTPUT_ERRNOS = {
     *_FULL_ERRNOS, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG
 }  # fmt: skip
+_HINTS = {
+    errno.EFBIG: "Raise the limit of a file's size (ulimit -f), or write to another file system.",
+    errno.EIO: "Look at the disk: it may be broken, or a network drive may be gone.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -184,9 +189,8 @@ def output_error(path: Path, error: OSError) -> OutputError:
         return OutputError(
             "EK604", f"The disk is full: {path} was not written.", "Free some space, or write elsewhere."
         )
-    return OutputError(
-        "EK605", f"{path} cannot be written: {error.strerror}.", "Choose a folder that you may write to."
-    )
+    hint = _HINTS.get(error.errno or 0, "Choose a folder that you may write to.")
+    return OutputError("EK605", f"{path} cannot be written: {error.strerror}.", hint)
 
 
 def _sync_folder(folder: Path) -> None:

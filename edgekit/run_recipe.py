@@ -138,16 +138,23 @@ def _id_of(entry: Mapping[str, Any]) -> str:
 
 
 def _change(tables: Mapping[str, dict[str, Any]], name: str, value: Any) -> None:
-    table, _, key = name.partition(".")
-    if not key:
+    table, *inner, key = name.split(".")
+    if table == key:
         raise UsageError("EK776", f"{name!r} does not say which step's option is meant.", "STEP.OPTION=VALUE")
     if table not in tables:
         raise unknown("step", table, sorted(tables))
     # A path of the command line is seen from where that is, not from the recipe.
-    is_path = table == "data" or name == "recipe.model"
+    is_path = (
+        table == "data" or name == "recipe.model" or name.partition(".")[2] in ("teacher", "teacher.model")
+    )
     if is_path and isinstance(value, str) and Path(re.sub(r"(?<=\.py):\w+$", "", value)).exists():
         value = str(Path(value).absolute())
-    tables[table][key] = value
+    target = tables[table]
+    for part in inner:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise UsageError("EK776", f"{part} of {table} has no {key}: it is no table.", "STEP.OPTION=VALUE")
+    target[key] = value
 
 
 def _steps(tables: list[dict[str, Any]], path: Path) -> tuple[StepRecipe, ...]:

@@ -14,6 +14,7 @@ from edgekit.formats import open_artifact
 from edgekit.runtimes import open_session
 from edgekit.tensor import Array
 from edgekit.train import teacher_cache
+from edgekit.train.augmentation import Augmentation, mirror
 from edgekit.train.job import Job
 
 _BATCH = 256
@@ -36,6 +37,7 @@ class Teacher:
     features: Sequence[tuple[str, str]] = ()
     feature_loss: Literal["hint", "attention", "relation"] = "hint"
     feature_weight: float = 1.0
+    standardize: bool = False
     preprocess: str | None = None
     cache: bool = True
 
@@ -52,6 +54,11 @@ class Teacher:
                 f"{self.feature_weight:g} make no loss.",
                 "alpha lies in 0 to 1, the temperature above 0, and the weight is not negative.",
             )
+
+
+def as_teacher(given: "str | Path | Teacher | None") -> Teacher | None:
+    """A path as the teacher with the usual numbers; what is one already, and None, as they are."""
+    return given if given is None or isinstance(given, Teacher) else Teacher(given)
 
 
 def teach(
@@ -83,11 +90,19 @@ def teach(
     dataset = open_dataset(job.train, preprocess=contract).bind(artifact.inputs)
     samples = dataset.digest()
     described = dataset.preprocessing.describe() if dataset.preprocessing else None
-    key = teacher_cache.key(teacher=artifact.sha256, samples=samples, preprocessing=described)
     folder = teacher_cache.cache_folder() if teacher.cache else job.checkpoints / "teacher"
+    tell = report or (lambda _event: None)
+    of = {"teacher": artifact.sha256, "samples": samples, "preprocessing": described}
     found = teacher_cache.rows(
-        folder / key, dataset.count, lambda: _outputs(artifact, dataset, report or (lambda _event: None))
+        folder / teacher_cache.key(**of), dataset.count, lambda: _outputs(artifact, dataset, tell)
     )
+    flipped = None
+    if job.augment and Augmentation.parse(job.augment).flip:
+        flipped = teacher_cache.rows(
+            folder / teacher_cache.key(**of, view="mirrored"),
+            dataset.count,
+            lambda: _outputs(artifact, dataset, tell, mirrored=True),
+        )
     findings = []
     if found.cached:
         message = f"The outputs of {artifact.path.name} on {dataset.count:,} samples were known already."
@@ -98,12 +113,14 @@ def teach(
         "sha256": artifact.sha256,
         "samples": samples,
         "rows": str(found.folder),
+        "mirror_rows": str(flipped.folder) if flipped else None,
         "outputs": [[name, _unit(specs[name])] for name in names],
         "temperature": teacher.temperature,
         "alpha": teacher.alpha,
         "features": [list(pair) for pair in teacher.features],
         "feature_loss": teacher.feature_loss,
         "feature_weight": teacher.feature_weight,
+        "standardize": teacher.standardize,
         "preprocess": teacher.preprocess,
     }
     return replace(job, teacher=told), findings
@@ -142,11 +159,13 @@ def _unit(spec: TensorSpec) -> float | None:
     return max(spec.quantization.scales) if spec.quantization else None
 
 
-def _outputs(artifact: Artifact, dataset: Dataset, report: Report) -> Iterator[Mapping[str, Array]]:
+def _outputs(
+    artifact: Artifact, dataset: Dataset, report: Report, *, mirrored: bool = False
+) -> Iterator[Mapping[str, Array]]:
     session = open_session(artifact, threads=len(os.sched_getaffinity(0)))
     try:
         for batch in dataset.batches(_BATCH):
-            yield session.run(batch.inputs)
+            yield session.run(mirror(batch.inputs) if mirrored else batch.inputs)
             report({"event": "teacher", "done": batch.first + batch.count, "total": dataset.count})
     finally:
         session.close()

@@ -12,6 +12,7 @@ from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.preprocessing import load_preprocessing
 from edgekit.teacher_pass import Teacher, teach
+from edgekit.train.augmentation import Augmentation
 from edgekit.train.job import Epoch, Job
 from edgekit.versions import installed_versions
 
@@ -66,7 +67,7 @@ def job_for(
     """The job of a verb's arguments; paths of files become absolute.
 
     Raises:
-        UsageError: There is no epoch, or an unknown argument.
+        UsageError: There is no epoch, or nothing that augmentation is.
     """
     unknown = set(training) - {field.name for field in fields(Job)}
     if unknown:
@@ -78,6 +79,8 @@ def job_for(
         for name in ("tflite", "csv", "tensorboard")
         if training.get(name) is not None
     }
+    if training.get("augment"):
+        Augmentation.parse(training["augment"])
     places = {"model": str(Path(model).absolute()), "output": str(Path(output).absolute())}
     given = {**training, **paths, **places}
     return Job(method=method, train=str(train_data), epochs=epochs, options=options, **given)
@@ -105,13 +108,8 @@ def train(
         ModelError: The model cannot be trained.
         DataError: The data does not fit it.
     """
+    outputs = check_outputs(job, overwrite=overwrite, resume=resume)
     source = open_artifact(job.model)
-    outputs = [Path(job.output), *([Path(job.tflite)] if job.tflite else [])]
-    if outputs[0].suffix != ".keras":
-        hint = "Trained models are written as .keras; --tflite FILE exports them too."
-        raise UsageError("EK733", f"{job.output} does not end in .keras.", hint)
-    for output in outputs:
-        files.check_output(output, overwrite=overwrite)
     if not resume:
         _forget(job.checkpoints)
     findings: list[Finding] = []
@@ -137,6 +135,27 @@ def train(
         findings=tuple(findings),
         seconds=result["seconds"],
     )
+
+
+def check_outputs(job: Job, *, overwrite: bool, resume: bool) -> list[Path]:
+    """Refuse what a job would write before any work is done; the model's path, and that of its ``.tflite``.
+
+    Raises:
+        UsageError: The output's name says another format.
+        OutputError: A file exists, or cannot be written.
+    """
+    outputs = [Path(job.output), *([Path(job.tflite)] if job.tflite else [])]
+    if outputs[0].suffix != ".keras":
+        hint = "Trained models are written as .keras; --tflite FILE exports them too."
+        raise UsageError("EK733", f"{job.output} does not end in .keras.", hint)
+    for output in outputs:
+        files.check_output(output, overwrite=overwrite)
+    if job.csv:
+        # Lines of the steps and epochs before are there already.
+        files.check_output(Path(job.csv), overwrite=overwrite or resume or job.epochs_before > 0)
+    if job.tensorboard and not Path(job.tensorboard).is_dir():
+        files.check_output(Path(job.tensorboard), overwrite=False)
+    return outputs
 
 
 def _run(job: Job, progress: Report | None) -> dict[str, Any]:

@@ -1,13 +1,20 @@
-"""Training in a process of its own: TensorFlow never enters edgekit's, and ctrl-C ends it with an epoch kept."""
+"""Training in a process of its own: TensorFlow never enters edgekit's, and ctrl-C ends it with an epoch kept.
 
+The process stays for the next job, which then does not have to import TensorFlow again. It ends with its parent, and
+after anything but success.
+"""
+
+import atexit
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from edgekit import errors, tensorflow_process
 from edgekit.errors import ModelError
@@ -18,6 +25,88 @@ _PYTHON = [sys.executable, "-P", "-m", "edgekit.train"]
 _LOG_BYTES = 8000
 
 Report = Callable[[Mapping[str, Any]], None]
+
+
+class _Child:
+    """The running process: its pipes, its log, and what it was started under."""
+
+    def __init__(self) -> None:
+        self.surroundings = _surroundings()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the process lives
+        self._process = subprocess.Popen(
+            _PYTHON,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=tensorflow_process.environment(),
+            # ctrl-C is for this process, which then ends the child.
+            start_new_session=True,
+        )
+        self._jobs = cast(IO[bytes], self._process.stdin)
+        self._events = cast(IO[bytes], self._process.stdout)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can do another job."""
+        return self._process.poll() is None
+
+    def follow(self, job: Job, report: Report) -> tuple[dict[str, Any], bool]:
+        """The result of a job, and whether the process waits for another.
+
+        Raises:
+            EdgekitError: What the child refused, or how it ended.
+        """
+        # Where it is gone, its end is told below.
+        with contextlib.suppress(BrokenPipeError):
+            self._jobs.write(job.to_json().encode() + b"\n")
+            self._jobs.flush()
+        for line in self._events:
+            event = json.loads(line)
+            kind = event["event"]
+            if kind == "done":
+                return event["result"], event["stays"]
+            if kind == "refused":
+                raise getattr(errors, event["kind"])(
+                    event["code"], event["message"], event["hint"], detail=event["detail"]
+                )
+            if kind == "failed":
+                raise translate(
+                    Path(job.model), event["kind"], event["message"], event["trace"], doing="trained"
+                )
+            report(event)
+        code = self._process.wait()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        raise ModelError(
+            "EK732",
+            f"The training of {job.model} ended without a result ({how}).",
+            "Run the same command with --resume to go on after its last epoch; with -v for TensorFlow's own words.",
+            detail=_tail(self._log),
+        )
+
+    def end(self) -> None:
+        """Let it remove what it has half written, but do not wait for ever."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDING_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once: where it only waits, nothing is half written."""
+        self._process.kill()
+        self._process.wait()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close this side of the pipes. In a forked process the child goes on serving the parent."""
+        with contextlib.suppress(BrokenPipeError):
+            self._jobs.close()
+        self._events.close()
+        self._log.close()
+        self._process.returncode = self._process.returncode or 0
+
+
+# The process that waits for a job: one at most.
+_waiting: list[_Child] = []
 
 
 def train(job: Job, report: Report | None = None) -> dict[str, Any]:
@@ -35,67 +124,52 @@ def train(job: Job, report: Report | None = None) -> dict[str, Any]:
         EdgekitError: What the child refused, or how it ended.
     """
     tensorflow_process.require(Path(job.model))
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            _PYTHON,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=tensorflow_process.environment(),
-            # ctrl-C is for this process, which then ends the child.
-            start_new_session=True,
-        )
-        try:
-            return _follow(process, job, report or (lambda _event: None), log)
-        finally:
-            _end(process)
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Let it remove what it has half written, but do not wait for ever."""
-    process.terminate()
+    child = _take()
+    stays = False
     try:
-        process.wait(ENDING_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        result, stays = child.follow(job, report or (lambda _event: None))
+    finally:
+        if stays and not _waiting:
+            _waiting.append(child)
+        else:
+            child.end()
+    return result
 
 
-def _follow(process: "subprocess.Popen[bytes]", job: Job, report: Report, log: Any) -> dict[str, Any]:
-    if process.stdin is None or process.stdout is None:
-        raise RuntimeError("the child was started without pipes")
-    try:
-        process.stdin.write(job.to_json().encode() + b"\n")
-        process.stdin.flush()
-    except BrokenPipeError:
-        pass  # its end is told below
-    for line in process.stdout:
-        event = json.loads(line)
-        kind = event["event"]
-        if kind == "done":
-            result: dict[str, Any] = event["result"]
-            return result
-        if kind == "refused":
-            raise getattr(errors, event["kind"])(
-                event["code"], event["message"], event["hint"], detail=event["detail"]
-            )
-        if kind == "failed":
-            raise translate(Path(job.model), event["kind"], event["message"], event["trace"], doing="trained")
-        report(event)
-    code = process.wait()
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    raise ModelError(
-        "EK732",
-        f"The training of {job.model} ended without a result ({how}).",
-        "Run the same command with --resume to go on after its last epoch; with -v for TensorFlow's own words.",
-        detail=_tail(log),
-    )
+def stop() -> None:
+    """End the process that waits; the next job starts another."""
+    while _waiting:
+        _waiting.pop().kill()
+
+
+def _take() -> _Child:
+    """The process that waits, where it lives and a new one would find nothing else around it; else a new one."""
+    while _waiting:
+        child = _waiting.pop()
+        if child.is_alive and child.surroundings == _surroundings():
+            return child
+        child.kill()
+    return _Child()
+
+
+def _surroundings() -> tuple[dict[str, str], Path]:
+    environment = tensorflow_process.environment()
+    # Changes from test to test, and means nothing to a training.
+    environment.pop("PYTEST_CURRENT_TEST", None)
+    return environment, Path.cwd()
+
+
+def _forget() -> None:
+    """In a forked process: the child belongs to the parent, and must see its pipe closed when that dies."""
+    while _waiting:
+        _waiting.pop().abandon()
 
 
 def _tail(log: Any) -> str:
     end = log.seek(0, 2)
     log.seek(max(0, end - _LOG_BYTES))
     return str(log.read().decode(errors="replace"))
+
+
+atexit.register(stop)
+os.register_at_fork(after_in_child=_forget)

@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
 from edgekit.catalog import data_folder
 from edgekit.cli import run
+from edgekit.verbs.schema import schema
 from edgekit.workflows.demo import planned
 
 WITHOUT_TENSORFLOW = (
@@ -186,6 +188,7 @@ def test_ctrl_c_leaves_no_processes(tmp_path):
 @pytest.mark.slow
 def test_the_whole_demo_in_about_a_minute(with_tensorflow):
     _, document, seconds = with_tensorflow
+    jsonschema.Draft202012Validator(schema("demo")).validate(document)
     assert names(document) == ["model.keras", *MODELS]
     check_numbers(document)
     assert document["result"]["models"][0]["latency_ms"] is None

@@ -1,5 +1,6 @@
 """What users install: the wheel's contents, and edgekit at work in a clean environment without TensorFlow."""
 
+import functools
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_ve
 """
 
 
+@functools.cache
 def _interpreters() -> dict[str, str]:
     """The Pythons of this machine that edgekit supports and that can make environments, by version."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -44,19 +46,22 @@ def _interpreters() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def distributions(tmp_path_factory) -> dict[str, Path]:
+def distributions(build_once) -> dict[str, Path]:
     """The built wheel and source distribution."""
     if not (_ROOT / "pyproject.toml").is_file():
         pytest.skip("needs a checkout")
-    folder = tmp_path_factory.mktemp("dist")
-    done = subprocess.run(
-        [sys.executable, "-m", "build", "--outdir", str(folder), str(_ROOT)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+
+    def build(folder: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "build", "--outdir", str(folder), str(_ROOT)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    folder = build_once("dist", build)
     [wheel], [source] = folder.glob("*.whl"), folder.glob("*.tar.gz")
     return {"wheel": wheel, "source": source}
 
@@ -82,8 +87,9 @@ class Installed:
         )
 
     def pip(self, *arguments: str) -> None:
+        # Compiling everything takes longer than compiling what is imported.
         done = subprocess.run(
-            [self.folder / "bin" / "python", "-m", "pip", "install", "--quiet", *arguments],
+            [self.folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile", *arguments],
             cwd=self.work,
             capture_output=True,
             text=True,
@@ -95,28 +101,23 @@ class Installed:
         return self.run("edgekit", *arguments)
 
 
-def _environment(tmp_path_factory, version: str) -> Installed:
-    folder = tmp_path_factory.mktemp(f"python{version}")
+def _environment(folder: Path, version: str, requirement: str) -> Installed:
     subprocess.run([_interpreters()[version], "-m", "venv", folder / "venv"], check=True)
     (folder / "work").mkdir()
-    return Installed(folder / "venv", folder / "work", version)
-
-
-@pytest.fixture(scope="session")
-def environments() -> dict[str, Installed]:
-    """Those made so far: tests run in random order, and each environment takes a minute."""
-    return {}
+    made = Installed(folder / "venv", folder / "work", version)
+    made.pip(requirement)
+    return made
 
 
 @pytest.fixture(params=["3.11", "3.12", "3.13"])
-def installed(request, distributions, environments, tmp_path_factory) -> Installed:
-    if request.param not in _interpreters():
-        pytest.skip(f"Python {request.param} is not on this machine")
-    if request.param not in environments:
-        environment = _environment(tmp_path_factory, request.param)
-        environment.pip(str(distributions["wheel"]))
-        environments[request.param] = environment
-    return environments[request.param]
+def installed(request, distributions, build_once) -> Installed:
+    version = request.param
+    if version not in _interpreters():
+        pytest.skip(f"Python {version} is not on this machine")
+    folder = build_once(
+        f"python{version}", lambda folder: _environment(folder, version, str(distributions["wheel"]))
+    )
+    return Installed(folder / "venv", folder / "work", version)
 
 
 @pytest.fixture
@@ -210,8 +211,8 @@ def test_the_demo_runs(installed):
 
 @pytest.mark.skipif("3.11" not in _interpreters(), reason="there is no tflite-runtime for Python 3.12")
 def test_the_old_runtime_resolves_loads_and_runs(distributions, tmp_path_factory):
-    environment = _environment(tmp_path_factory, "3.11")
-    environment.pip(f"{distributions['wheel']}[tflite-runtime]")
+    folder = tmp_path_factory.mktemp("old_runtime")
+    environment = _environment(folder, "3.11", f"{distributions['wheel']}[tflite-runtime]")
     [digits] = (environment.folder / "lib").glob("python3.*/site-packages/edgekit/_data/examples/digits")
     done = environment.edgekit(
         "evaluate", str(digits / "model.tflite"), "--data", str(digits / "test.npz"),

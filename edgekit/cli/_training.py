@@ -32,8 +32,14 @@ _OPTIONS = [
                  help="Stop after so many epochs without improvement, and keep the best."),
     click.option("--scale-learning-rate", is_flag=True,
                  help="Smaller steps for layers with small weights, as one that takes pixels in 0 to 255 has."),
+    click.option("--learning-rate-decay", type=click.Choice(["none", "cosine"]), default="none", show_default=True,
+                 help="How the rate falls over all epochs."),
+    click.option("--augment", metavar="CHANGES", help="Change images at random: flip, shift:4, or flip,shift:4."),
+    click.option("--strategy", type=click.Choice(["mirrored", "multiworker"]),
+                 help="Share each batch between all GPUs: mirrored.  [default: one device]"),
     click.option("--seed", default=0, show_default=True, help="Order of the samples, and all else that is random."),
     click.option("--tflite", type=click.Path(path_type=Path), metavar="FILE", help="Export to this .tflite file too."),
+    click.option("--keep-names", is_flag=True, help="Keep the names of inner tensors in --tflite."),
     click.option("--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Write TensorBoard's logs."),
     click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Write a line per epoch."),
     click.option("--resume", is_flag=True, help="Go on after the last epoch of an interrupted run."),
@@ -57,6 +63,8 @@ def teacher_options(*, required: bool = False) -> Callable[[Callable[..., Any]],
                      help="Softens the teacher's probabilities."),
         click.option("--alpha", type=click.FloatRange(0, 1), default=0.9, show_default=True,
                      help="The teacher's part of the loss; the rest is the labels'."),
+        click.option("--standardize", is_flag=True,
+                     help="Compare logits whatever their scale, where the teacher is much larger."),
         click.option("--feature", "features", multiple=True, metavar="TEACHER=STUDENT",
                      help="A pair of layers to bring together; the teacher must be Keras. May be repeated."),
         click.option("--feature-loss", type=click.Choice(["hint", "attention", "relation"]), default="hint",
@@ -85,7 +93,7 @@ def chosen_teacher(options: dict[str, Any]) -> "Teacher | None":
     from edgekit.teacher_pass import Teacher
 
     model, features, no_cache = options.pop("teacher"), options.pop("features"), options.pop("no_cache")
-    names = ("temperature", "alpha", "feature_loss", "feature_weight")
+    names = ("temperature", "alpha", "standardize", "feature_loss", "feature_weight")
     chosen = {name: options.pop(name) for name in names}
     preprocess = options.pop("teacher_preprocess")
     if model is None:

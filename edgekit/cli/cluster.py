@@ -7,7 +7,7 @@ import click
 
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome
-from edgekit.cli._training import epoch_progress, outcome, training_options
+from edgekit.cli._training import chosen_teacher, epoch_progress, outcome, teacher_options, training_options
 
 _EPILOG = """\b
 Examples:
@@ -19,6 +19,7 @@ Examples:
 @edgekit_command(epilog=_EPILOG)
 @click.argument("model", type=click.Path(path_type=Path))
 @training_options
+@teacher_options()
 @click.option(
     "--clusters",
     type=click.IntRange(2, 256),
@@ -43,8 +44,9 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
     """
     import edgekit
 
+    teacher = chosen_teacher(options)
     with epoch_progress(f"training {model.name}", options["epochs"]) as report:
-        trained = edgekit.cluster(model, output, progress=report, **options)
+        trained = edgekit.cluster(model, output, teacher=teacher, progress=report, **options)
     rows, before = trained.report["layers"], trained.report["before"]
     lines = [f"{len(rows)} kernels have at most {options['clusters']} distinct values each."]
     if trained.tflite and before:

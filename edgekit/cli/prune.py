@@ -8,12 +8,13 @@ import click
 
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome
-from edgekit.cli._training import epoch_progress, outcome, training_options
+from edgekit.cli._training import chosen_teacher, epoch_progress, outcome, teacher_options, training_options
 
 _EPILOG = """\b
 Examples:
   edgekit prune model.keras -o half.keras --train train.npz --structured --target-macs 50%
   edgekit prune model.keras -o small.keras --train train.npz --structured --target-size 32KB --precision int8
+  edgekit prune model.keras -o tiny.keras --train train.npz --structured --target-macs 30% --teacher large.tflite
   edgekit prune model.keras -o fast.keras --train train.npz --structured --target-latency 0.6 --steps 3 --epochs 9
   edgekit prune model.keras -o sparse.keras --train train.npz --sparsity 0.8 --tflite sparse.tflite
 """
@@ -39,8 +40,8 @@ _STRUCTURED = [
     click.option("--target-size", metavar="SHARE|SIZE", help="Size of the .tflite file to reach: 32KB, or 40%."),
     click.option("--target-latency", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="RATIO",
                  help="Latency to reach on this machine, relative to the model as it is: 0.6."),
-    click.option("--precision", type=click.Choice(["float32", "int8"]), default="float32", show_default=True,
-                 help="Of the file that --target-size and --target-latency are about."),
+    click.option("--precision", type=click.Choice(["float32", "int8", "int4", "int4-per-tensor"]), default="float32",
+                 show_default=True, help="Of the file that --target-size and --target-latency are about."),
     click.option("--criterion", type=click.Choice(["l1", "l2", "batch-norm", "taylor"]), default="l2",
                  show_default=True, help="What tells the importance of a channel; taylor asks the samples."),
     click.option("--scope", type=click.Choice(["global", "layer"]), default="global", show_default=True,
@@ -82,6 +83,7 @@ def _pruning_options(command: Any) -> Any:
 @edgekit_command(epilog=_EPILOG)
 @click.argument("model", type=click.Path(path_type=Path))
 @training_options
+@teacher_options()
 @_pruning_options
 def command(model: Path, output: Path, **options: Any) -> Outcome:
     """Remove what a Keras model needs least, and train the rest.
@@ -91,8 +93,9 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
     """
     import edgekit
 
+    teacher = chosen_teacher(options)
     with epoch_progress(f"training {model.name}", options["epochs"]) as report:
-        trained = edgekit.prune(model, output, progress=report, **options)
+        trained = edgekit.prune(model, output, teacher=teacher, progress=report, **options)
     return outcome(trained, list(_lines(trained.report)))
 
 

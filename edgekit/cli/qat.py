@@ -43,6 +43,13 @@ Examples:
     show_default=True,
     help="How the ranges of activations are found.",
 )
+@click.option(
+    "--weight-ranges",
+    type=click.Choice(["auto", "largest", "learned"]),
+    default="auto",
+    show_default=True,
+    help="Where the ranges of weights end; auto is learned for 4 bits.",
+)
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Layers that stay float32. May be repeated.")
 @click.option(
     "--freeze-epochs",

@@ -112,6 +112,8 @@ def _shape_hint(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> str:
         return 'A channel axis is missing: save x[:, None], or give a contract with layout = "nchw".'
     if shape[:1] == (1,) and _fits(shape[1:], wanted):
         return "Each sample has a batch axis of its own: save x[:, 0]."
+    if len(shape) == len(wanted) + 1 and _fits(shape[1:], wanted):
+        return "A function yields sample by sample; a tf.data pipeline of batches does so with .unbatch()."
     if len(shape) == len(wanted) - 1 and _fits(shape, wanted[1:]):
         return "An axis is missing: perhaps the batch axis of a single sample; save x[None]."
     if len(shape) == len(wanted) == 3:

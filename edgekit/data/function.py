@@ -15,17 +15,23 @@ import numpy as np
 from edgekit.data.sources import Batch, merge
 from edgekit.errors import DataError
 
+# tf.data.INFINITE_CARDINALITY
+_ENDLESS = -1
+# The files of users whose code ran in this process.
+LOADED: set[Path] = set()
+
 
 class FunctionSource:
     """Calls the function anew for each pass over the data; it yields ``(x, y)`` or ``x``, sample by sample.
 
-    ``x`` is one sample without a batch axis, or a dict of them by input name.
+    ``x`` is one sample without a batch axis, or a dict of them by input name. ``y`` may be a dict too, of labels by
+    the name of the output that they belong to; each becomes an array ``y_<name>``.
     """
 
     class_names: tuple[str, ...] = ()
 
     def __init__(self, path: Path, name: str) -> None:
-        self._path = path
+        self.path = path
         self._function = _load(path, name)
         first = next(self._samples(), None)
         if first is None:
@@ -67,23 +73,35 @@ class FunctionSource:
                 digest.update(sample.labels.tobytes())
         return digest.hexdigest()
 
+    def _check_end(self, items: Any) -> None:
+        """A `tf.data` pipeline says when it has no end; waiting for it would take for ever."""
+        cardinality = getattr(items, "cardinality", None)
+        if callable(cardinality) and int(cardinality()) == _ENDLESS:
+            raise DataError(
+                "EK213",
+                f"{self.path} gives a pipeline without an end.",
+                "Leave .repeat() out: the function is called anew for each epoch.",
+            )
+
     def _merge(self, samples: list[Batch], first: int) -> Batch:
         try:
             return merge(samples, first)
         except (ValueError, KeyError, AssertionError) as error:
             raise DataError(
                 "EK213",
-                f"Samples {first} to {first + len(samples) - 1} of {self._path} differ in shape: {error}.",
+                f"Samples {first} to {first + len(samples) - 1} of {self.path} differ in shape: {error}.",
             ) from error
 
     def _samples(self) -> Iterator[Batch]:
         try:
-            for number, item in enumerate(self._function()):
+            items = self._function()
+            self._check_end(items)
+            for number, item in enumerate(items):
                 yield _sample(item, number)
         except DataError:
             raise
         except Exception as error:
-            raise _failed(self._path, error) from error
+            raise _failed(self.path, error) from error
 
 
 def _load(path: Path, name: str) -> Callable[[], Any]:
@@ -91,6 +109,7 @@ def _load(path: Path, name: str) -> Callable[[], Any]:
     specification = importlib.util.spec_from_loader(loader.name, loader, origin=str(path))
     module = importlib.util.module_from_spec(cast(ModuleSpec, specification))
     # Its neighbours can be imported, as when Python runs the file itself.
+    LOADED.add(path.absolute())
     sys.path.insert(0, str(path.absolute().parent))
     try:
         loader.exec_module(module)
@@ -112,6 +131,9 @@ def _sample(item: Any, number: int) -> Batch:
     x, y = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
     named = x if isinstance(x, Mapping) else {"x": x}
     inputs = {str(name): np.asarray(value)[None] for name, value in named.items()}
+    if isinstance(y, Mapping):
+        inputs |= {f"y_{name}": np.asarray(value)[None] for name, value in y.items()}
+        y = None
     for name, array in inputs.items():
         if array.dtype.kind not in "buif":
             raise DataError(

@@ -26,7 +26,8 @@ _CHANNEL_AXES: dict[str, tuple[int, ...]] = {
 def fold_batch_norm(model: Any) -> Any:
     """A new model without the batch normalizations that follow a convolution or a dense layer alone.
 
-    One that follows something else, or whose input is used elsewhere too, stays.
+    One that follows something else, or whose input is used elsewhere too, stays. Penalties on the weights of a layer go
+    where one is folded into it: they were meant for weights whose scale the normalization made indifferent.
 
     Raises:
         ModelError: The model is subclassed.
@@ -41,7 +42,10 @@ def fold_batch_norm(model: Any) -> Any:
             return args[0]
         if id(call.operation) not in folded:
             return plain(call, args, kwargs)
-        layer = copy_layer(call.operation, names[id(call.operation)], use_bias=True)
+        penalties = (key for key in call.operation.get_config() if key.endswith("_regularizer"))
+        layer = copy_layer(
+            call.operation, names[id(call.operation)], use_bias=True, **dict.fromkeys(penalties)
+        )
         result = layer(*args, **kwargs)
         layer.set_weights(_folded(call.operation, folded[id(call.operation)].operation))
         return result

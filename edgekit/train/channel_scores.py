@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgekit.errors import UsageError
 from edgekit.tensor import Array
 from edgekit.train.channels import Axis, Channels, Ids
+from edgekit.train.objective import total_loss
 
 Criterion = Literal["l1", "l2", "batch-norm", "taylor"]
 Scores = NDArray[np.float64]
@@ -19,7 +20,10 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Samples:
-    """What the Taylor criterion looks at: batches ``(x, y)`` as the model and its loss take them."""
+    """What the Taylor criterion looks at: batches ``(x, y)`` as the model and its loss take them.
+
+    ``loss`` is a list of them for a model with several outputs.
+    """
 
     batches: Iterable[tuple[Any, Any]]
     loss: Any
@@ -95,7 +99,7 @@ def _taylor(channels: Channels, samples: Samples) -> Scores:
         with tf.GradientTape() as tape:
             weights = [entry[0].value for entry in used]
             tape.watch(weights)
-            loss = samples.loss(y, keras.tree.flatten(model(x, training=False))[0])
+            loss = total_loss(samples.loss, y, keras.tree.flatten(model(x, training=False)))
         sums = np.zeros(channels.count)
         for gradient, weight, entry in zip(tape.gradient(loss, weights), weights, used, strict=True):
             if gradient is not None:

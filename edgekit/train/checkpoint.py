@@ -27,6 +27,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path, job: Job, digest: str) -> None:
         self._path = folder / _NAME
+        self.refused = False
         self._identity = hashlib.sha256((_without_place(job) + digest).encode()).hexdigest()
 
     def save(self, model: Any, state: dict[str, Any], best: Sequence[Array] = ()) -> None:
@@ -56,6 +57,8 @@ class Checkpoint:
     def restore(self, model: Any) -> tuple[dict[str, Any], list[Array]] | None:
         """Put the saved values into a compiled and built model; None where there is no checkpoint of this job.
 
+        ``refused`` then says whether there is one of another.
+
         Returns:
             ``state`` and ``best`` as they were saved.
         """
@@ -69,8 +72,10 @@ class Checkpoint:
                     [arrays[name] for name in sorted(arrays.files) if name[0] == kind] for kind in "vb"
                 )
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            self.refused = True
             return None
         if state.pop("identity", None) != self._identity or not _fit(variables, values):
+            self.refused = True
             return None
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)

@@ -23,7 +23,8 @@ class DistillationOptions:
 
     The loss is ``alpha`` of the teacher's and ``1 - alpha`` of the labels', and ``feature_weight`` times that of
     each pair in ``features``: ``(("teacher_layer", "student_layer"),)``. ``temperature`` softens the teacher's
-    probabilities. ``feature_loss`` is ``"hint"``, ``"attention"`` or ``"relation"``.
+    probabilities. ``standardize`` compares logits whatever their scale, as a teacher much larger
+    than its student needs. ``feature_loss`` is ``"hint"``, ``"attention"`` or ``"relation"``.
     """
 
     temperature: float = 4.0
@@ -31,6 +32,7 @@ class DistillationOptions:
     features: tuple[tuple[str, str], ...] = ()
     feature_loss: FeatureLoss = "hint"
     feature_weight: float = 1.0
+    standardize: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1 or not self.temperature > 0 or not self.feature_weight >= 0:
@@ -118,15 +120,17 @@ class Distilling(keras.Model):  # type: ignore[misc] # Keras has no types
         options = self._distillation
         if not taught:
             return super().compute_loss(x, label, self._plain(own), sample_weight, training)
-        loss = penalties = tf.add_n(self.losses) if self.losses else 0.0
+        # Keras divides its own losses like this, because gradients of all devices are added.
+        share = 1 / tf.distribute.get_strategy().num_replicas_in_sync
+        loss = penalties = share * tf.add_n(self.losses) if self.losses else 0.0
         if options.alpha < 1:
             by_labels = super().compute_loss(x, label, self._plain(own), sample_weight, training)
             loss += (1 - options.alpha) * (by_labels - penalties)
         if options.alpha:
-            loss += options.alpha * tf.add_n(self._output_losses(y, own))
+            loss += share * options.alpha * tf.add_n(self._output_losses(y, own))
         for index, feature in enumerate(features):
             wanted = y[f"feature_{index}"]
-            loss += options.feature_weight * feature_loss(wanted, feature, options.feature_loss)
+            loss += share * options.feature_weight * feature_loss(wanted, feature, options.feature_loss)
         return loss
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
@@ -143,6 +147,7 @@ class Distilling(keras.Model):  # type: ignore[misc] # Keras has no types
                 output,
                 ends,
                 self._distillation.temperature,
+                standardize=self._distillation.standardize,
             )
             for teacher, output, ends in zip(self._teacher_outputs, own, self._ends, strict=True)
         ]

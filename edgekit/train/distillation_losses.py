@@ -54,7 +54,20 @@ def soft_decisions(teacher: Any, student: Any, temperature: float) -> Any:
     return temperature**2 * tf.reduce_mean(wanted - given)
 
 
-def output_loss(teacher: Any, student: Any, ends: Ends, temperature: float) -> Any:
+def standardized(logits: Any) -> Any:
+    """Logits of classes with mean 0 and standard deviation 1 in each sample (arXiv:2403.01531, section 4).
+
+    A large teacher has larger logits than its student can have, or should: what counts is their order and their
+    proportions.
+    """
+    centred = logits - tf.reduce_mean(logits, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+    return centred * tf.math.rsqrt(variance + _EPSILON)
+
+
+def output_loss(
+    teacher: Any, student: Any, ends: Ends, temperature: float, *, standardize: bool = False
+) -> Any:
     """The loss of one output: soft targets for classes, the mean squared difference for values.
 
     Args:
@@ -62,11 +75,15 @@ def output_loss(teacher: Any, student: Any, ends: Ends, temperature: float) -> A
         student: The student's output as it is.
         ends: How the student ends.
         temperature: For classes.
+        standardize: Compare the logits of classes whatever their scale.
     """
     if ends == "values":
         return tf.reduce_mean(tf.math.squared_difference(tf.cast(student, tf.float32), teacher))
     divergence = soft_decisions if ends in ("sigmoid", "decisions") else soft_targets
-    return divergence(teacher, logits(student, ends), temperature)
+    given = logits(student, ends)
+    if standardize and divergence is soft_targets:
+        teacher, given = standardized(teacher), standardized(given)
+    return divergence(teacher, given, temperature)
 
 
 def feature_loss(teacher: Any, student: Any, kind: FeatureLoss) -> Any:

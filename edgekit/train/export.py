@@ -11,7 +11,12 @@ _HINT = "Train with 8 bits, or replace the layer: a hard-swish by a ReLU."
 
 
 def export_qat(
-    model: Any, output: str | Path, *, io: Literal["float32", "int8", "uint8"] = "int8", batch: int | None = 1
+    model: Any,
+    output: str | Path,
+    *,
+    io: Literal["float32", "int8", "uint8"] = "int8",
+    batch: int | None = 1,
+    keep_names: bool = False,
 ) -> Any:
     """Write a model of ``apply_qat`` after training.
 
@@ -24,6 +29,7 @@ def export_qat(
         output: The ``.tflite`` file to write; one that exists is replaced.
         io: Type of its inputs and outputs; integers are int16 where activations have 16 bits.
         batch: Size of the batch axis in the file, None for a free one.
+        keep_names: Keep the names of inner tensors, which cost some bytes and are of no use to a runtime.
 
     Returns:
         The file's twin in Keras, not compiled: of float inputs it makes the outputs of the file in real numbers.
@@ -44,7 +50,7 @@ def export_qat(
     integer = "int16" if wide and io != "float32" else io
     options = {"batch": batch, "optimize": "trained", "io": integer, "wide": wide, "edit": edit}
     try:
-        _export(twin, Path(output), options)
+        _export(twin, Path(output), options, keep_names)
     except Exception as error:
         if not wide or isinstance(error, EdgekitError):
             raise
@@ -55,16 +61,18 @@ def export_qat(
     return twin
 
 
-def export_float(model: Any, output: str | Path, *, batch: int | None = 1) -> None:
+def export_float(model: Any, output: str | Path, *, batch: int | None = 1, keep_names: bool = False) -> None:
     """Write any Keras 3 model as a float ``.tflite`` file.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    _export(model, Path(output), {"batch": batch, "optimize": "none", "io": "float32"})
+    _export(model, Path(output), {"batch": batch, "optimize": "none", "io": "float32"}, keep_names)
 
 
-def export_sparse(model: Any, output: str | Path, *, batch: int | None = 1) -> list[Finding]:
+def export_sparse(
+    model: Any, output: str | Path, *, batch: int | None = 1, keep_names: bool = False
+) -> list[Finding]:
     """Write a pruned Keras 3 model as a float ``.tflite`` file that stores only the weights that are not zero.
 
     Where the result does not run in the default interpreter, or saves nothing, the file is dense and a finding
@@ -76,11 +84,11 @@ def export_sparse(model: Any, output: str | Path, *, batch: int | None = 1) -> l
     from edgekit.tensorflow_child.exporting import UnusableError
 
     output = Path(output)
-    export_float(model, output, batch=batch)
+    export_float(model, output, batch=batch, keep_names=keep_names)
     dense_bytes = output.stat().st_size
     sparse = output.with_name(f".{output.name}.sparse")
     try:
-        _export(model, sparse, {"batch": batch, "optimize": "sparse", "io": "float32"})
+        _export(model, sparse, {"batch": batch, "optimize": "sparse", "io": "float32"}, keep_names)
         sparse_bytes = sparse.stat().st_size
         if sparse_bytes < dense_bytes:
             sparse.replace(output)
@@ -94,9 +102,11 @@ def export_sparse(model: Any, output: str | Path, *, batch: int | None = 1) -> l
     return [Finding("EK756", message, "Compress the file where it is stored; zeros vanish there too.")]
 
 
-def _export(model: Any, output: Path, options: dict[str, Any]) -> None:
+def _export(model: Any, output: Path, options: dict[str, Any], keep_names: bool) -> None:
+    from edgekit.passes.compact import compact
     from edgekit.tensorflow_child.exporting import export_tflite
     from edgekit.tensorflow_child.loading import from_keras
 
     with files.atomic_write(output) as partial:
         export_tflite(from_keras(model, "keras"), {**options, "unroll": True, "per_channel": True}, partial)
+        partial.write_bytes(compact(partial.read_bytes(), keep_names=keep_names))

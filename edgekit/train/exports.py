@@ -12,10 +12,12 @@ from edgekit import files
 from edgekit.data import Dataset
 from edgekit.errors import EdgekitError
 from edgekit.findings import Finding
-from edgekit.train.export import export_float
+from edgekit.train.export import export_float, export_qat
 from edgekit.train.job import Job
+from edgekit.train.qat import QATOptions, apply_qat
 
-PRECISIONS = ("float32", "int8")
+PRECISIONS = ("float32", "int8", "int4", "int4-per-tensor")
+_TRAINED = {"int4": True, "int4-per-tensor": False}
 _SAMPLES = 100
 
 
@@ -39,6 +41,8 @@ def calibration(dataset: Dataset, count: int = _SAMPLES) -> list[Any]:
 def export(model: Any, output: Path, precision: str, samples: Sequence[Any]) -> None:
     """Write a ``.tflite`` file; int8 weights and activations are quantized after training, with these samples.
 
+    4 bits are those of ``apply_qat`` before any training: the size and the speed of the file to come, not its outputs.
+
     Raises:
         OutputError: The file cannot be written.
     """
@@ -46,6 +50,13 @@ def export(model: Any, output: Path, precision: str, samples: Sequence[Any]) -> 
     if precision == "float32":
         export_float(model, output)
         return
+    if precision in _TRAINED:
+        quantized = apply_qat(model, QATOptions(weight_bits=4, per_channel=_TRAINED[precision]))
+        given = [array.astype(np.float32) for array in samples]
+        quantized(given[0] if len(given) == 1 else given, training=True)  # the ranges follow what they see
+        export_qat(quantized, output)
+        return
+    from edgekit.passes.compact import compact
     from edgekit.tensorflow_child.exporting import export_tflite
     from edgekit.tensorflow_child.loading import from_keras
 
@@ -58,11 +69,14 @@ def export(model: Any, output: Path, precision: str, samples: Sequence[Any]) -> 
         np.savez(path, allow_pickle=False, **named)
         options = {"batch": 1, "optimize": "int8", "io": "int8", "calibration": str(path), "unroll": True}
         export_tflite(loaded, {**options, "per_channel": True}, partial)
+        partial.write_bytes(compact(partial.read_bytes()))
 
 
-def export_both(model: Any, job: Job, name: str, samples: Sequence[Any]) -> list[Finding]:
-    """Write a model in each precision; where int8 is impossible, a finding says so."""
+def export_all(model: Any, job: Job, name: str, samples: Sequence[Any]) -> list[Finding]:
+    """Write a model as float, as int8, and as its budget wants it; where int8 is impossible, a finding says so."""
     export(model, exported(job, name, "float32"), "float32", samples)
+    if job.options.get("precision") in _TRAINED:
+        export(model, exported(job, name, job.options["precision"]), job.options["precision"], samples)
     try:
         export(model, exported(job, name, "int8"), "int8", samples)
     except EdgekitError:

@@ -19,6 +19,7 @@ from edgekit.train.joins import FakeQuantConversion, FakeQuantPair
 _CONVERTED_PER_CHANNEL = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 Ranges = Literal["moving", "learned"]
+WeightRanges = Literal["largest", "learned"]
 
 _MOMENTUM = 0.95
 _SMALLEST = 1e-6
@@ -71,7 +72,11 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
 
     def _end(self, name: str, value: float, *, trainable: bool) -> Any:
         return self.add_weight(
-            name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=trainable
+            name=name,
+            shape=(),
+            initializer=keras.initializers.Constant(value),
+            trainable=trainable,
+            aggregation="mean",  # over the devices that share a batch
         )
 
     def ends(self, rate: Any = 1.0) -> tuple[Any, Any]:
@@ -144,8 +149,10 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
     """Runs a layer with its kernel rounded to ``bits`` bits, symmetrically, without the lowest value.
 
     ``per_channel`` has one scale per output channel, else there is one for the whole kernel. ``activation`` is
-    applied to what the layer gives. ``grid`` is what ``settle`` knows of the layer once it is trained: from there on
-    it computes in whole numbers, as the device does.
+    applied to what the layer gives. ``ranges`` is ``"largest"`` for a range that ends at the largest weight, or
+    ``"learned"`` for an end that is trained with the weights (arXiv:1902.08153): few steps are better used where most
+    weights are, and the largest are cut off. ``grid`` is what ``settle`` knows of the layer once it is trained: from
+    there on it computes in whole numbers, as the device does.
     """
 
     def __init__(
@@ -155,6 +162,7 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         *,
         per_channel: bool = True,
         activation: Any = None,
+        ranges: WeightRanges = "largest",
         grid: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -162,6 +170,7 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         super().__init__(layer, **kwargs)
         self.bits, self.per_channel = bits, per_channel
         self.activation = keras.activations.get(activation)
+        self.ranges = ranges
         self.grid = dict(grid) if grid else None
         self._stored: tuple[Any, Any] | None = None
 
@@ -175,6 +184,37 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         """Where the output channels are in the kernel; of a depthwise one, the last of its two axes."""
         return 2 if isinstance(self.layer, keras.layers.Conv2DTranspose) else len(self.layer.kernel.shape) - 1
 
+    def build(self, shape: Any) -> None:
+        """The layer's weights, and the end of their range where it is learned."""
+        super().build(shape)
+        if self.ranges == "learned":
+            kernel = self._channels_last(tf.convert_to_tensor(self.layer.kernel))
+            self.end = self.add_weight(
+                name="end", shape=kernel.shape[-1:] if self.per_channel else (), initializer="ones"
+            )
+
+    def one_scale(self) -> None:
+        """Have one scale for the whole kernel, which ends at its largest weight."""
+        if self.ranges == "learned":
+            self.end.trainable = False
+        self.per_channel, self.ranges = False, "largest"
+
+    def start(self) -> None:
+        """Begin with the end that rounds the weights as they are with the smallest squared error."""
+        if self.ranges != "learned":
+            return
+        kernel = np.asarray(self._channels_last(tf.convert_to_tensor(self.layer.kernel)))
+        kernel = kernel.reshape(-1, kernel.shape[-1] if self.per_channel else 1)
+        largest = np.maximum(np.abs(kernel).max(0), _SMALLEST)
+        ends = np.linspace(0.2, 1, 81)[:, None] * largest
+        most = 2 ** (self.bits - 1) - 1
+        errors = []
+        for end in ends:
+            rounded = np.clip(np.round(kernel / end * most), -most, most) * end / most
+            errors.append(np.square(rounded - kernel).sum(0))
+        best = ends[np.argmin(errors, axis=0), np.arange(len(largest))]
+        self.end.assign(best.reshape(self.end.shape))
+
     def call(self, x: Any, training: bool | None = None) -> Any:
         """The layer's outputs with rounded weights."""
         if training:
@@ -183,7 +223,21 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
             return self.activation(self._run(x, self._marked(self._stored[0]), self._stored[1]))
         if self.grid:
             return self.activation(self._on_grid(x, self.grid))
-        return self.activation(self._run(x, self.rounded(self.layer.kernel), self.layer.bias))
+        kernel = self._stepped() if training and self.ranges == "learned" else self.rounded(self.layer.kernel)
+        return self.activation(self._run(x, kernel, self.layer.bias))
+
+    def _stepped(self) -> Any:
+        """The rounded kernel, with gradients for its weights and for the end of its range (equations 1 to 3)."""
+        kernel = tf.convert_to_tensor(self.layer.kernel)
+        flat = self._channels_last(kernel)
+        most = 2.0 ** (self.bits - 1) - 1
+        step = tf.maximum(tf.convert_to_tensor(self.end), _SMALLEST) / most
+        weights = int(np.prod(flat.shape)) // (int(self.end.shape[0]) if self.per_channel else 1)
+        slowed = 1 / np.sqrt(weights * most)
+        step = step * slowed + tf.stop_gradient(step * (1 - slowed))
+        inside = tf.clip_by_value(flat / step, -most, most)
+        rounded = inside + tf.stop_gradient(tf.round(inside) - inside)
+        return self._as_kernel(rounded * step)
 
     def _run(self, x: Any, kernel: Any, bias: Any) -> Any:
         layer = self.layer
@@ -233,9 +287,7 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
             self._channels_last(kernel), -most, most, num_bits=self.bits, narrow_range=True
         )
-        if isinstance(self.layer, keras.layers.Conv2DTranspose):
-            return tf.transpose(rounded, (0, 1, 3, 2))
-        return tf.reshape(rounded, kernel.shape)
+        return self._as_kernel(rounded)
 
     def whole_kernel(self) -> Any:
         """The integers of the device, as float32."""
@@ -261,6 +313,8 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         return (most + most) / np.float32(2**self.bits - 2)
 
     def _largest(self, kernel: Any) -> Any:
+        if self.ranges == "learned":
+            return tf.maximum(tf.convert_to_tensor(self.end), _SMALLEST)
         axes = None
         if self.per_channel:
             kernel = self._channels_last(kernel)
@@ -275,6 +329,12 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
             return kernel
         return tf.reshape(kernel, [*kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]])
 
+    def _as_kernel(self, channels_last: Any) -> Any:
+        """What ``_channels_last`` changed, changed back."""
+        if isinstance(self.layer, keras.layers.Conv2DTranspose):
+            return tf.transpose(channels_last, (0, 1, 3, 2))
+        return tf.reshape(channels_last, self.layer.kernel.shape)
+
     def _along_kernel(self, scales: Any) -> Any:
         if not self.per_channel:
             return scales
@@ -285,7 +345,7 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
 
     def get_config(self) -> dict[str, Any]:
         """The layer's options."""
-        own = {"bits": self.bits, "per_channel": self.per_channel, "grid": self.grid}
+        own = {"bits": self.bits, "per_channel": self.per_channel, "ranges": self.ranges, "grid": self.grid}
         return {**super().get_config(), **own, "activation": keras.activations.serialize(self.activation)}
 
 

@@ -7,8 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from edgekit.data import Dataset
+from edgekit.data.function import FunctionSource
 from edgekit.errors import DataError
 from edgekit.tensor import Array
+from edgekit.train.augmentation import Augmentation, check_images
+from edgekit.train.objective import Labels
 
 # As much as may lie in memory; beyond it batches are drawn from a window of this many samples.
 _MEMORY_BYTES = 2 << 30
@@ -23,20 +26,36 @@ class Feed:
         dataset: Labelled samples.
         names: The inputs of the model in their order.
         targets: Rows beside the labels, by name, one per sample.
+        mirrored: The same rows for the mirror images, where ``augmentation`` makes some.
+        augmentation: How images change at random in ``epoch``.
+
+    Raises:
+        DataError: There are no labels, or nothing that could change.
     """
 
     def __init__(
-        self, dataset: Dataset, names: tuple[str, ...], targets: Mapping[str, Array] | None = None
+        self,
+        dataset: Dataset,
+        names: tuple[str, ...],
+        targets: Mapping[str, Array] | None = None,
+        *,
+        mirrored: Mapping[str, Array] | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self._dataset, self._names, self._targets = dataset, names, dict(targets or {})
+        self._mirrored, self._augmentation = dict(mirrored or {}), augmentation
         first = next(iter(dataset.batches(1)))
         if first.labels is None:
             raise DataError(
                 "EK724", f"{dataset.spec} has no labels to train with.", "Add y to the .npz file."
             )
+        if augmentation:
+            check_images(first.inputs, first.labels)
         self.count = dataset.count
         each = sum(array[0].nbytes for array in first.inputs.values())
-        self._held = self._load() if each * self.count <= _MEMORY_BYTES else None
+        # A user's function may give other samples each time: that is how it augments them.
+        fresh = isinstance(dataset.source, FunctionSource)
+        self._held = self._load() if not fresh and each * self.count <= _MEMORY_BYTES else None
         self._signature = self._specs(first)
 
     def epoch(self, batch_size: int, seed: int) -> Any:
@@ -65,17 +84,16 @@ class Feed:
         made = tf.data.Dataset.from_generator(batches, output_signature=self._signature)
         return made.apply(tf.data.experimental.assert_cardinality(-(-self.count // batch_size))).prefetch(2)
 
-    def labels(self, count: int) -> Array:
-        """The first labels."""
-        batch = next(iter(self._dataset.batches(min(count, self.count))))
-        if batch.labels is None:
-            raise DataError("EK724", f"{self._dataset.spec} has no labels.", "Add y to the .npz file.")
-        return batch.labels
+    def labels(self, count: int) -> Labels:
+        """All labels where they are in memory, else the first; a tuple where there are several outputs."""
+        if self._held:
+            return _labels(self._held[1])
+        return _labels(next(iter(self._dataset.batches(min(count, self.count)))).labels)
 
     def _load(self) -> tuple[dict[str, Array], Array]:
         parts = list(self._dataset.batches(_READ))
         inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
-        return inputs, np.concatenate([_labels(part.labels) for part in parts])
+        return inputs, np.concatenate([_given(part.labels) for part in parts])
 
     def _from_memory(self, batch_size: int, generator: np.random.Generator) -> Iterator[Any]:
         if self._held is None:
@@ -84,7 +102,9 @@ class Feed:
         order = generator.permutation(len(labels))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            yield self._pair({name: array[rows] for name, array in inputs.items()}, labels[rows], rows)
+            yield self._changed(
+                {name: array[rows] for name, array in inputs.items()}, labels[rows], rows, generator
+            )
 
     def _streamed(self, batch_size: int, generator: np.random.Generator) -> Iterator[Any]:
         for window in self._dataset.batches(max(1, _WINDOW // batch_size) * batch_size):
@@ -92,15 +112,29 @@ class Feed:
             for start in range(0, window.count, batch_size):
                 rows = order[start : start + batch_size]
                 part = window.at([int(row) for row in rows], 0)
-                yield self._pair(part.inputs, part.labels, rows + window.first)
+                yield self._changed(part.inputs, part.labels, rows + window.first, generator)
 
-    def _pair(self, inputs: Mapping[str, Array], labels: Array | None, rows: Array) -> Any:
+    def _changed(
+        self, inputs: Mapping[str, Array], labels: Array | None, rows: Array, generator: np.random.Generator
+    ) -> Any:
+        if self._augmentation is None:
+            return self._pair(inputs, labels, rows)
+        inputs, flipped = self._augmentation.applied(inputs, generator)
+        return self._pair(inputs, labels, rows, flipped)
+
+    def _pair(
+        self, inputs: Mapping[str, Array], labels: Array | None, rows: Array, flipped: Array | None = None
+    ) -> Any:
         given = [np.asarray(inputs[name], np.float32) for name in self._names]
         x = given[0] if len(given) == 1 else tuple(given)
         y = _labels(labels)
         if not self._targets:
             return x, y
-        return x, {"label": y, **{name: array[rows] for name, array in self._targets.items()}}
+        said = {name: array[rows] for name, array in self._targets.items()}
+        if flipped is not None:
+            for name, array in self._mirrored.items():
+                said[name][flipped] = array[rows[flipped]]
+        return x, {"label": y, **said}
 
     def _specs(self, first: Any) -> Any:
         return tf.nest.map_structure(
@@ -109,8 +143,19 @@ class Feed:
         )
 
 
-def _labels(labels: Array | None) -> Array:
+def _given(labels: Array | None) -> Array:
     if labels is None:
         raise DataError("EK724", "Some samples have no label.", "Give labels for all of them.")
-    flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    return labels
+
+
+def _labels(labels: Array | None) -> Labels:
+    given = _given(labels)
+    if given.dtype.names:
+        return tuple(_flat(given[name]) for name in given.dtype.names)
+    return _flat(given)
+
+
+def _flat(given: Array) -> Array:
+    flat = given[:, 0] if given.ndim == 2 and given.shape[1] == 1 else given
     return flat.astype(np.int64 if flat.dtype.kind in "iub" else np.float32)

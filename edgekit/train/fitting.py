@@ -1,5 +1,6 @@
 """The training loop: epochs by Keras, each reported and kept, with NaN and ctrl-C in mind."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -11,12 +12,15 @@ import numpy as np
 
 from edgekit.errors import ModelError
 from edgekit.findings import Finding, Level
+from edgekit.train import not_finite
 from edgekit.train.checkpoint import Checkpoint
 from edgekit.train.feeding import Feed
 from edgekit.train.job import Epoch, Job
 from edgekit.train.layer_rates import with_layer_rates
+from edgekit.train.logs import EpochLogs
 from edgekit.train.methods import Prepared
 from edgekit.train.objective import Objective
+from edgekit.train.rate_decay import CosineRate
 
 if TYPE_CHECKING:
     from edgekit.tensor import Array
@@ -56,10 +60,15 @@ def fit(
     arguments = {"optimizer": optimizer, "loss": objective.loss, "metrics": objective.metrics}
     model.compile(**{**arguments, **prepared.compile_with})
     model.optimizer.build(model.trainable_variables)
+    rate = float(model.optimizer.learning_rate)
     loop = _Loop(prepared, objective, job, checkpoint, report)
     started = loop.resume()
+    loop.feeds = feeds
     train, validation = feeds
-    callbacks = [*prepared.callbacks, loop, keras.callbacks.TerminateOnNaN(), *_logs(job, started)]
+    logs = [EpochLogs(job)] if job.csv or job.tensorboard else []
+    callbacks = [*prepared.callbacks, *logs, loop, keras.callbacks.TerminateOnNaN()]
+    if job.learning_rate_decay == "cosine":
+        callbacks.append(CosineRate(rate, job.epochs))
     for epoch in range(started, job.epochs):
         model.fit(
             train.epoch(job.batch_size, job.seed + epoch),
@@ -71,17 +80,9 @@ def fit(
         )
         if loop.stopped:
             break
+    if job.learning_rate_decay == "cosine":
+        model.optimizer.learning_rate = rate  # the next training starts from there
     return loop.finish()
-
-
-def _logs(job: Job, started: int) -> list[Any]:
-    """Keras's own logs, where they were asked for."""
-    wanted: list[Any] = []
-    if job.csv:
-        wanted.append(keras.callbacks.CSVLogger(job.csv, append=started > 0))
-    if job.tensorboard:
-        wanted.append(keras.callbacks.TensorBoard(job.tensorboard))
-    return wanted
 
 
 class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no types
@@ -100,6 +101,7 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
         self._findings: list[Finding] = []
         self._began = self._said = time.monotonic()
         self.stopped = False
+        self.feeds: tuple[Feed, Feed | None]
 
     def resume(self) -> int:
         """Take up the checkpoint; gives the epoch to start with."""
@@ -171,7 +173,7 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
 
     def _stop_at_nan(self, epoch: int) -> None:
         """Go back to the last good epoch; say where the first value that is no number was found."""
-        where = self._first_broken()
+        where = self._where(epoch)
         message = f"The loss is no number any more in epoch {epoch + 1}{where}"
         hint = "Train with a smaller --learning-rate, and look for NaN in the data."
         if self._good is None:
@@ -180,9 +182,9 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
         self.stopped = True
         self._findings.append(Finding("EK731", f"{message}; epoch {len(self._epochs)} is kept.", hint=hint))
 
-    def _first_broken(self) -> str:
-        for layer in self._fitted._flatten_layers():
-            own = [variable for variable in layer.variables if not np.isfinite(np.asarray(variable)).all()]
-            if own and not list(getattr(layer, "layers", ())):
-                return f"; the first layer with such weights is {layer.name}"
-        return ""
+    def _where(self, epoch: int) -> str:
+        train, validation = self.feeds
+        batches = [train.epoch(self._job.batch_size, self._job.seed + epoch)]
+        if validation:
+            batches.append(validation.in_order(self._job.batch_size))
+        return not_finite.where(self._fitted, itertools.chain(*batches))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 # So long may the training process take to end in order.
 ENDING_S = 10.0
@@ -17,7 +17,9 @@ class Job:
     ``method`` is the name of a file in ``train/methods``, ``options`` are that method's own. ``optimizer``,
     ``learning_rate`` and ``loss`` are None where the model's own configuration, or the choice of ``objective.py``,
     is to be taken. ``early_stopping`` is a number of epochs without improvement, after which the best is kept.
-    ``scale_learning_rate`` is that of ``layer_rates.py``, ``teacher`` what ``edgekit.teacher_pass`` found out.
+    ``scale_learning_rate`` is that of ``layer_rates.py``, ``learning_rate_decay`` that of ``rate_decay.py``,
+    ``augment`` that of ``augmentation.py``: ``"flip,shift:4"``. ``keep_names`` leaves the names of inner tensors in
+    the ``.tflite``. ``teacher`` is what ``edgekit.teacher_pass`` found out.
     """
 
     method: str
@@ -38,7 +40,11 @@ class Job:
     csv: str | None = None
     strategy: str | None = None
     scale_learning_rate: bool = False
+    learning_rate_decay: Literal["none", "cosine"] = "none"
+    augment: str | None = None
+    keep_names: bool = False
     teacher: Mapping[str, Any] | None = None
+    epochs_before: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:

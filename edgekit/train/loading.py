@@ -1,7 +1,7 @@
 """A model to be trained: a Keras 3 file as it is, and a Keras 2 file brought to Keras 3."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,7 +50,12 @@ def load_trainable(path: Path) -> Trainable:
         model = _from_keras_2(loaded.model)
         message = f"{path.name} is a Keras 2 file; its layers and weights were brought to Keras 3."
         return Trainable(model, None, (Finding("EK727", message, level=Level.NOTE),))
-    return Trainable(loaded.model, _compile_config(path), ())
+    compiled, unknown = _compile_config(path)
+    findings = []
+    if unknown:
+        message = f"The {' and '.join(unknown)} in {path.name} is the user's own code, and another is taken."
+        findings.append(Finding("EK782", message, "Give --loss and --optimizer."))
+    return Trainable(loaded.model, compiled, tuple(findings))
 
 
 def _from_keras_2(old: Any) -> Any:
@@ -105,19 +110,54 @@ def _compare(old: Any, new: Any) -> None:
             )
 
 
-def _compile_config(path: Path) -> Mapping[str, Any] | None:
-    """Optimizer and loss by name as the file has them; None where it has none, or code of the user's."""
+def with_lists(model: Any) -> Any:
+    """The model with its inputs and outputs as lists, which losses and labels then are too.
+
+    It shares its layers with the one given, which is given back where it is none of dicts.
+    """
+    if not any(isinstance(_structure(model, way), dict) for way in ("inputs", "outputs")):
+        return model
+    return keras.Model(list(model.inputs), list(model.outputs), name=model.name)
+
+
+def with_structure_of(original: Any, trained: Any) -> Any:
+    """The trained model with its inputs and outputs in dicts again, where those of the original were."""
+    if with_lists(original) is original:
+        return trained
+    inputs, outputs = (
+        keras.tree.pack_sequence_as(_structure(original, way), list(getattr(trained, way)))
+        for way in ("inputs", "outputs")
+    )
+    return keras.Model(inputs, outputs, name=trained.name)
+
+
+def _structure(model: Any, way: str) -> Any:
+    return getattr(model, f"_{way}_struct", None)
+
+
+def _compile_config(path: Path) -> tuple[Mapping[str, Any] | None, list[str]]:
+    """Optimizer and loss as the file has them, None where it has none, and which of them is code of the user's."""
     import zipfile
 
     if not zipfile.is_zipfile(path):
-        return None
+        return None, []
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
     compiled = config.get("compile_config") or {}
-    optimizer = compiled.get("optimizer")
-    loss = compiled.get("loss")
-    if isinstance(optimizer, dict) and not str(optimizer.get("module", "")).startswith("keras"):
-        optimizer = None
-    if isinstance(loss, dict) and not str(loss.get("module", "")).startswith("keras"):
-        loss = None
-    return {"optimizer": optimizer, "loss": loss} if optimizer or loss else None
+    found = {name: compiled.get(name) for name in ("optimizer", "loss")}
+    unknown = [
+        name
+        for name, value in found.items()
+        if not all(str(one["module"]).startswith("keras") for one in _objects(value))
+    ]
+    known = {name: value for name, value in found.items() if value and name not in unknown}
+    return (known or None), unknown
+
+
+def _objects(config: Any) -> Iterator[Mapping[str, Any]]:
+    """The serialized objects in a configuration: that of a loss, or one for each output."""
+    if isinstance(config, dict) and "class_name" in config:
+        yield {"module": "", **config}
+    elif isinstance(config, dict | list):
+        for inner in config.values() if isinstance(config, dict) else config:
+            yield from _objects(inner)

@@ -186,7 +186,7 @@ class MagnitudePruning(keras.callbacks.Callback):  # type: ignore[misc] # Keras 
         )
 
     def _step(self) -> int:
-        return int(self.model.optimizer.iterations)
+        return int(np.asarray(self.model.optimizer.iterations))
 
     def _choose(self, step: int) -> None:
         for entry in self._pruned:

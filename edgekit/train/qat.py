@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -41,13 +41,15 @@ class QATOptions:
     """How to quantize while training.
 
     ``weight_bits`` is 8 or 4, ``activation_bits`` 8 or 16. ``exclude`` are regular expressions: layers whose names
-    match stay float. ``ranges`` is ``"moving"`` or ``"learned"``.
+    match stay float. ``ranges``, of activations, is ``"moving"`` or ``"learned"``; ``weight_ranges`` is ``"largest"``,
+    ``"learned"``, or ``"auto"``: learned where 4 bits have few steps to lose.
     """
 
     weight_bits: int = 8
     activation_bits: int = 8
     per_channel: bool = True
     ranges: Ranges = "moving"
+    weight_ranges: Literal["auto", "largest", "learned"] = "auto"
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -161,10 +163,15 @@ class _Quantizing:
             layer = copy_layer(operation, name, activation="linear")
             activation = operation.activation if fused else None
             bits = options.bits_of(type(operation).__name__)
-            wrapper = FakeQuantWeights(layer, bits, per_channel=options.per_channel, activation=activation)
+            chosen = options.weight_ranges
+            ranges = chosen if chosen != "auto" else "learned" if bits == 4 else "largest"
+            wrapper = FakeQuantWeights(
+                layer, bits, per_channel=options.per_channel, activation=activation, ranges=ranges
+            )
             self._wrapped[id(operation)] = wrapper
             result = wrapper(*args, **kwargs)
             layer.set_weights(operation.get_weights())
+            wrapper.start()
         else:
             result = wrapper(*args, **kwargs)
         if fused:

@@ -11,15 +11,19 @@ import keras
 
 from edgekit import files
 from edgekit.artifact import TensorSpec
-from edgekit.data import open_dataset
+from edgekit.data import Dataset, open_dataset
+from edgekit.data.function import FunctionSource
+from edgekit.data.output_labels import with_output_labels
 from edgekit.findings import Finding
 from edgekit.train import objective
+from edgekit.train.augmentation import Augmentation
 from edgekit.train.checkpoint import Checkpoint
+from edgekit.train.distributed import check_batches, devices_of
 from edgekit.train.export import export_float, export_qat, export_sparse
 from edgekit.train.feeding import Feed
 from edgekit.train.fitting import fit
 from edgekit.train.job import Job
-from edgekit.train.loading import load_trainable
+from edgekit.train.loading import load_trainable, with_lists, with_structure_of
 from edgekit.train.methods import Context
 from edgekit.train.teaching import with_teacher
 
@@ -39,30 +43,50 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
     Raises:
         EdgekitError: Anything that the user should know in one sentence.
     """
-    began = time.monotonic()
     keras.utils.set_random_seed(job.seed)
+    with devices_of(job.strategy) as findings:
+        done = _run(job, report)
+        noticed = [finding.describe() for finding in findings]
+        return {**done, "findings": [*noticed, *done["findings"]]}
+
+
+def _run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    began = time.monotonic()
     trainable = load_trainable(Path(job.model))
-    specs = tuple(
-        TensorSpec(tensor.name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
-        for tensor in trainable.model.inputs
-    )
-    names = tuple(spec.name for spec in specs)
-    train = open_dataset(job.train, preprocess=job.preprocess).bind(specs)
-    validation = (
-        open_dataset(job.validation, preprocess=job.preprocess).bind(specs) if job.validation else None
-    )
-    checkpoint = Checkpoint(job.checkpoints, job, files.sha256(Path(job.model)) + train.digest())
+    plain = with_lists(trainable.model)
+    names = tuple(tensor.name for tensor in plain.inputs)
+    train = _dataset(job.train, trainable.model, job)
+    validation = _dataset(job.validation, trainable.model, job) if job.validation else None
+    checkpoint = Checkpoint(job.checkpoints, job, files.sha256(Path(job.model)) + _identity(train))
+    goal = objective.choose(plain, trainable.compiled, job, Feed(train, names).labels(_SOME))
     context = Context(
-        job, train, validation, job.checkpoints, lambda text: report({"event": "say", "text": text})
+        job,
+        train,
+        validation,
+        job.checkpoints,
+        lambda text: report({"event": "say", "text": text}),
+        goal.loss,
     )
-    goal = objective.choose(trainable.model, trainable.compiled, job, Feed(train, names).labels(_SOME))
-    prepared = importlib.import_module(f"edgekit.train.methods.{job.method}").prepare(
-        trainable.model, context
+    prepared = importlib.import_module(f"edgekit.train.methods.{job.method}").prepare(plain, context)
+    prepared = with_teacher(prepared, plain, goal.loss, context)
+    feeds = (
+        Feed(
+            train,
+            names,
+            prepared.targets,
+            mirrored=prepared.mirrored_targets,
+            augmentation=Augmentation.parse(job.augment) if job.augment else None,
+        ),
+        Feed(validation, names) if validation else None,
     )
-    prepared = with_teacher(prepared, trainable.model, goal.loss, context)
-    feeds = Feed(train, names, prepared.targets), Feed(validation, names) if validation else None
+    if feeds[1]:
+        objective.check_labels(plain, goal.loss, feeds[1].labels(_SOME))
+    check_batches(train.count, job.batch_size)
     epochs, findings = fit(prepared, goal, job, feeds, checkpoint=checkpoint, report=report)
-    model = prepared.finish(prepared.model)
+    if checkpoint.refused:
+        message = "What an interrupted run left is not of this training, or is damaged; it began anew."
+        findings.append(Finding("EK738", message, "Give the same options with --resume."))
+    model = with_structure_of(trainable.model, prepared.finish(prepared.model))
     with files.atomic_write(Path(job.output)) as partial:
         # Keras decides by the name what it writes.
         named = partial.with_name(partial.name + ".keras")
@@ -72,7 +96,7 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
         finally:
             named.unlink(missing_ok=True)
     if job.tflite:
-        findings += _export(model, prepared.export, job.tflite)
+        findings += _export(model, prepared.export, job)
     return {
         "epochs": [asdict(epoch) for epoch in epochs],
         "report": prepared.report(model),
@@ -82,9 +106,30 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
     }
 
 
-def _export(model: Any, how: str, output: str) -> list[Finding]:
+def _dataset(spec: str, model: Any, job: Job) -> Dataset:
+    specs = tuple(
+        TensorSpec(tensor.name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
+        for tensor in model.inputs
+    )
+    # A Sequential model has one output, and no names of outputs.
+    outputs = getattr(model, "output_names", None) or [""]
+    return with_output_labels(open_dataset(spec, preprocess=job.preprocess), outputs).bind(specs)
+
+
+def _identity(dataset: Dataset) -> str:
+    """What tells whether the data are those of an interrupted run: a function's code, else the samples.
+
+    A function may give other samples each time, to augment them.
+    """
+    if isinstance(dataset.source, FunctionSource):
+        return files.sha256(dataset.source.path)
+    return dataset.digest()
+
+
+def _export(model: Any, how: str, job: Job) -> list[Finding]:
     """Write the ``.tflite`` file as the method wants it."""
+    output = str(job.tflite)
     if how == "sparse":
-        return export_sparse(model, output)
-    (export_qat if how == "trained" else export_float)(model, output)
+        return export_sparse(model, output, keep_names=job.keep_names)
+    (export_qat if how == "trained" else export_float)(model, output, keep_names=job.keep_names)
     return []

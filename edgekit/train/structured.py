@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from edgekit.errors import UsageError
 from edgekit.findings import Finding, Level
@@ -19,14 +18,12 @@ from edgekit.train.exports import calibration, export, exported
 from edgekit.train.feeding import Feed
 from edgekit.train.graph import Graph
 from edgekit.train.methods import Context, Prepared
-from edgekit.train.objective import choose
 
 _SAMPLES = 1024
 _TAYLOR_BATCH = 32
 _STATISTICS_BATCH = 128
 _MOMENTUM = 0.9
 _ATTEMPTS = 8
-_LABELS = 512
 
 
 @dataclass(frozen=True)
@@ -114,14 +111,17 @@ def _ranked(model: Any, context: Context) -> tuple[Channels, Ranking]:
     if not channels.removable.any():
         listed = "; ".join(f"{name} because of {reason}" for name, reason in channels.pinned.items())
         raise UsageError("EK745", f"No channel of the model may be removed: {listed or 'it has none'}.")
+    if options.criterion == "taylor" and context.job.strategy:
+        hint = "Give another --criterion, or leave --strategy out."
+        raise UsageError("EK746", "The criterion taylor is computed on one device, without a strategy.", hint)
     samples = _samples(model, context) if options.criterion == "taylor" else None
     return channels, Ranking(channels, channel_scores(channels, options.criterion, samples), options)
 
 
 def _samples(model: Any, context: Context) -> Samples:
     feed = _some(model, context)
-    batches = ((x, tf.convert_to_tensor(y)) for x, y in feed.epoch(_TAYLOR_BATCH, context.job.seed))
-    return Samples(batches, choose(model, None, context.job, feed.labels(_LABELS)).loss)
+    batches = feed.epoch(_TAYLOR_BATCH, context.job.seed)
+    return Samples(batches, context.loss)
 
 
 def _some(model: Any, context: Context) -> Feed:
@@ -148,7 +148,7 @@ def _by_size(channels: Channels, ranking: Ranking, context: Context) -> _Reached
     """Bytes of a real export; how far the number of parameters misjudges them is learnt from each attempt."""
     options = context.job.options
     samples = calibration(context.train)
-    each = {"float32": 4, "int8": 1}[options["precision"]]
+    each = {"float32": 4, "int8": 1}.get(options["precision"], 0.5)
 
     def measured(keep: Flags) -> int:
         with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,7 @@ from edgekit.errors import DataError, ModelError
 from edgekit.findings import Finding, Level
 from edgekit.tensor import Array
 from edgekit.train import teacher_cache
+from edgekit.train.augmentation import mirror
 from edgekit.train.distillation import (
     DistillationOptions,
     TeacherOutput,
@@ -25,6 +26,7 @@ from edgekit.train.distillation_losses import Ends, FeatureLoss, teacher_view
 from edgekit.train.graph import Graph, copying
 from edgekit.train.loading import load_trainable
 from edgekit.train.methods import Context, Prepared
+from edgekit.train.objective import loss_name
 
 _BATCH = 256
 _SOME = 2048
@@ -59,8 +61,11 @@ def with_teacher(prepared: Prepared, plain: Any, loss: Any, context: Context) ->
         features=tuple((one, other) for one, other in teacher["features"]),
         feature_loss=teacher["feature_loss"],
         feature_weight=teacher["feature_weight"],
+        standardize=teacher["standardize"],
     )
-    arrays = teacher_cache.read(Path(teacher["rows"]), context.train.count)
+    count, mirror_rows = context.train.count, teacher["mirror_rows"]
+    arrays = teacher_cache.read(Path(teacher["rows"]), count)
+    mirrored = teacher_cache.read(Path(mirror_rows), count) if mirror_rows else {}
     ends = _ends(plain, loss)
     outputs, findings = _outputs(plain, arrays, ends, teacher)
     right = _right(context, arrays[outputs[0].rows], outputs[0])
@@ -75,12 +80,15 @@ def with_teacher(prepared: Prepared, plain: Any, loss: Any, context: Context) ->
         if not features.cached:
             context.say("The layers of the teacher were computed.")
         arrays |= features.arrays
+        if mirror_rows:
+            mirrored |= _features(options, context, mirrored=True).arrays
     widths = {name: array.shape[-1] for name, array in arrays.items() if options.feature_loss == "hint"}
     model = apply_distillation(student, outputs, options, ends=ends, widths=widths)
     return replace(
         prepared,
         model=model,
         targets={**prepared.targets, **arrays},
+        mirrored_targets={**prepared.mirrored_targets, **mirrored},
         finish=lambda fitted: _student(fitted, prepared.finish(student)),
         report=lambda made: {**prepared.report(made), "teacher": {**_told(teacher), "accuracy": right}},
         findings=[*prepared.findings, *findings],
@@ -101,7 +109,16 @@ def _right(context: Context, rows: Array, output: TeacherOutput) -> float | None
 
 def _told(teacher: Mapping[str, Any]) -> dict[str, Any]:
     """The teacher as it stands in the JSON document."""
-    names = ("model", "sha256", "temperature", "alpha", "features", "feature_loss", "feature_weight")
+    names = (
+        "model",
+        "sha256",
+        "temperature",
+        "alpha",
+        "standardize",
+        "features",
+        "feature_loss",
+        "feature_weight",
+    )
     return {name: teacher[name] for name in names}
 
 
@@ -115,12 +132,12 @@ def _student(fitted: Any, student: Any) -> Any:
 
 def _ends(model: Any, loss: Any) -> tuple[Ends, ...]:
     """How the outputs end; linear ones are classes where the loss says so."""
-    crossentropy = "crossentropy" in type(loss).__name__.lower()
-    binary = "binary" in type(loss).__name__.lower()
-    classes: Ends = "values" if not crossentropy else "logits"
     found: list[Ends] = []
-    for end in output_ends(model):
-        if binary:
+    losses = loss if isinstance(loss, list) else [loss]
+    for one, end in zip(losses, output_ends(model), strict=True):
+        name = loss_name(one)
+        classes: Ends = "logits" if "crossentropy" in name else "values"
+        if "binary" in name:
             # Yes or no with logits: a sigmoid is part of the loss.
             found.append("sigmoid" if end == "sigmoid" else "decisions")
         else:
@@ -181,10 +198,12 @@ def _flat(model: Any) -> Any:
     return graph.build(copying(graph))
 
 
-def _features(options: DistillationOptions, context: Context) -> teacher_cache.TeacherRows:
+def _features(
+    options: DistillationOptions, context: Context, *, mirrored: bool = False
+) -> teacher_cache.TeacherRows:
     """What the layers of the teacher give for each sample, from disk where they were computed before."""
     teacher = context.job.teacher or {}
-    place = Path(teacher["rows"])
+    place = Path(teacher["mirror_rows" if mirrored else "rows"])
     names = [one for one, _other in options.features]
     key = teacher_cache.key(outputs=place.name, layers=names, kind=options.feature_loss)
 
@@ -192,12 +211,12 @@ def _features(options: DistillationOptions, context: Context) -> teacher_cache.T
         model = _flat(load_trainable(Path(teacher["model"])).model)
         tensors = [layer_output(model, name, "teacher") for name in names]
         inner = keras.Model(model.inputs, tensors)
-        return _run(inner, options.feature_loss, context)
+        return _run(inner, options.feature_loss, context, mirrored=mirrored)
 
     return teacher_cache.rows(place.with_name(key), context.train.count, compute)
 
 
-def _run(model: Any, kind: FeatureLoss, context: Context) -> Iterator[Mapping[str, Array]]:
+def _run(model: Any, kind: FeatureLoss, context: Context, *, mirrored: bool) -> Iterator[Mapping[str, Array]]:
     job = context.job
     specs = tuple(
         TensorSpec(tensor.name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
@@ -206,6 +225,7 @@ def _run(model: Any, kind: FeatureLoss, context: Context) -> Iterator[Mapping[st
     contract = (job.teacher or {})["preprocess"] or job.preprocess
     dataset = open_dataset(job.train, preprocess=contract).bind(specs)
     for batch in dataset.batches(_BATCH):
-        given = [batch.inputs[spec.name] for spec in specs]
+        inputs = mirror(batch.inputs) if mirrored else batch.inputs
+        given = [inputs[spec.name] for spec in specs]
         made = keras.tree.flatten(model(given[0] if len(given) == 1 else given, training=False))
         yield {f"feature_{i}": np.asarray(teacher_view(tensor, kind)) for i, tensor in enumerate(made)}

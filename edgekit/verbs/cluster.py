@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgekit.errors import UsageError
+from edgekit.teacher_pass import Teacher, as_teacher
 from edgekit.tflite_kernels import counts, stored_kernels
 from edgekit.training import Report, Trained, job_for, train
 
@@ -19,6 +20,7 @@ def cluster(
     clusters: int = 16,
     init: Literal["kmeans++", "linear", "density"] = "kmeans++",
     exclude: Sequence[str] = (),
+    teacher: str | Path | Teacher | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Report | None = None,
@@ -36,6 +38,7 @@ def cluster(
         clusters: Distinct values of each kernel, 2 to 256.
         init: How the first values are found: by k-means, evenly over the range, or by the density of the weights.
         exclude: Regular expressions; layers whose names match stay as they are.
+        teacher: A model whose answers are learnt beside the labels, or a ``Teacher``.
         overwrite: Replace outputs that exist.
         resume: Go on after the last epoch of an interrupted run.
         progress: Told about epochs and steps.
@@ -50,7 +53,7 @@ def cluster(
         raise UsageError("EK757", f"{clusters} clusters are not possible.", "Give 2 to 256.")
     options = {"clusters": clusters, "init": init, "exclude": list(exclude)}
     job = job_for("cluster", model, output, train_data=train_data, epochs=epochs, options=options, **training)
-    trained = train(job, overwrite=overwrite, resume=resume, progress=progress)
+    trained = train(job, teacher=as_teacher(teacher), overwrite=overwrite, resume=resume, progress=progress)
     stored = None
     if trained.tflite is not None:
         stored = [

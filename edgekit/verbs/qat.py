@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgekit.findings import Finding, Level
-from edgekit.teacher_pass import Teacher
+from edgekit.teacher_pass import Teacher, as_teacher
 from edgekit.tflite_kernels import counts, holds, stored_kernels
 from edgekit.training import Report, Trained, job_for, train
 
@@ -21,6 +21,7 @@ def qat(
     activation_bits: Literal[8, 16] = 8,
     per_channel: bool = True,
     ranges: Literal["moving", "learned"] = "moving",
+    weight_ranges: Literal["auto", "largest", "learned"] = "auto",
     exclude: Sequence[str] = (),
     freeze_epochs: int = 1,
     preserve: Literal["auto", "sparsity", "clusters", "none"] = "auto",
@@ -41,6 +42,8 @@ def qat(
         activation_bits: 8, or 16.
         per_channel: One scale per output channel of a convolution, else one per layer.
         ranges: Activations' ranges follow what is seen (``"moving"``), or are trained (``"learned"``).
+        weight_ranges: Those of weights end at the largest one, or where training puts their ends; ``"auto"`` is
+            the second for 4 bits.
         exclude: Regular expressions; layers whose names match stay float.
         freeze_epochs: So many epochs at the end train with ranges that stand still.
         preserve: What pruning or clustering made and is to stay: zeros, or equal weights; found with ``"auto"``.
@@ -61,12 +64,13 @@ def qat(
         "activation_bits": activation_bits,
         "per_channel": per_channel,
         "ranges": ranges,
+        "weight_ranges": weight_ranges,
         "exclude": list(exclude),
         "freeze_epochs": min(freeze_epochs, epochs - 1),
         "preserve": preserve,
     }
     job = job_for("qat", model, output, train_data=train_data, epochs=epochs, options=options, **training)
-    master = teacher if teacher is None or isinstance(teacher, Teacher) else Teacher(teacher)
+    master = as_teacher(teacher)
     trained = train(job, teacher=master, overwrite=overwrite, resume=resume, progress=progress)
     return _with_structure(trained) if trained.tflite and trained.report["kept"] else trained
 

@@ -15,9 +15,10 @@ from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.interleaved import BenchmarkOptions
 from edgekit.measurement import ratio
+from edgekit.teacher_pass import Teacher, as_teacher
 from edgekit.train.exports import PRECISIONS, exported, forget_exports
 from edgekit.train.job import Epoch, Job
-from edgekit.training import Report, Trained, job_for, train
+from edgekit.training import Report, Trained, check_outputs, job_for, train
 from edgekit.verbs.benchmark import benchmark
 
 _UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "KIB": 1024, "MIB": 1024**2}
@@ -37,7 +38,7 @@ def prune(
     target_macs: str | float | None = None,
     target_size: str | float | None = None,
     target_latency: float | None = None,
-    precision: Literal["float32", "int8"] = "float32",
+    precision: Literal["float32", "int8", "int4", "int4-per-tensor"] = "float32",
     criterion: Literal["l1", "l2", "batch-norm", "taylor"] = "l2",
     scope: Literal["global", "layer"] = "global",
     min_channels: int = 4,
@@ -53,6 +54,7 @@ def prune(
     layers: Mapping[str, float] | None = None,
     sparse_encoding: bool = False,
     benchmark: bool = True,
+    teacher: str | Path | Teacher | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Report | None = None,
@@ -85,6 +87,7 @@ def prune(
         layers: Another sparsity for layers by regular expression; the last that matches counts.
         sparse_encoding: Store only the weights that are not zero in the ``.tflite`` file, where that runs.
         benchmark: Measure the latency before and after.
+        teacher: A model whose answers are learnt beside the labels, or a ``Teacher``.
         overwrite: Replace outputs that exist.
         resume: Go on after the last epoch of an interrupted run.
         progress: Told about epochs and steps.
@@ -136,20 +139,30 @@ def prune(
         )
     options = {"structured": structured, "exclude": list(exclude), **chosen}
     job = job_for("prune", model, output, train_data=train_data, epochs=epochs, options=options, **training)
-    files.check_output(Path(job.output), overwrite=overwrite)
+    check_outputs(job, overwrite=overwrite, resume=resume)
     teller = progress or (lambda _event: None)
     search: dict[str, Any] = {}
     if target_latency is not None:
         search = _width_for_latency(job, target_latency, teller)
         job = replace(job, options={**options, "target_macs": search["macs"]})
-    return _Pruning(job, steps, overwrite=overwrite, resume=resume, report=teller).run(search, benchmark)
+    run = _Pruning(job, steps, as_teacher(teacher), overwrite=overwrite, resume=resume, report=teller)
+    return run.run(search, benchmark)
 
 
 class _Pruning:
     """The steps of one pruning, each a training of its own that starts from the model of the one before."""
 
-    def __init__(self, job: Job, steps: int, *, overwrite: bool, resume: bool, report: Report) -> None:
-        self._job, self._steps = job, steps
+    def __init__(
+        self,
+        job: Job,
+        steps: int,
+        teacher: Teacher | None,
+        *,
+        overwrite: bool,
+        resume: bool,
+        report: Report,
+    ) -> None:
+        self._job, self._steps, self._teacher = job, steps, teacher
         self._overwrite, self._resume, self._report = overwrite, resume, report
         self._folder = Path(job.output).with_name(f".{Path(job.output).name}.steps")
         self._jobs: list[Job] = []
@@ -169,8 +182,8 @@ class _Pruning:
                 report["latency"], noticed = _latency(self._jobs[0], self._jobs[-1], self._report)
                 findings = (*findings, *noticed, *_no_faster(report))
         finally:
-            for job in self._jobs:
-                forget_exports(job)
+            # Those of finished steps lie among the steps, where --resume finds them.
+            forget_exports(self._jobs[-1])
         shutil.rmtree(self._folder, ignore_errors=True)
         return replace(trained, report=report, findings=findings)
 
@@ -178,7 +191,8 @@ class _Pruning:
         job, last = self._job, number == self._steps
         if self._steps > 1:
             self._report({"event": "say", "text": f"step {number} of {self._steps}"})
-        epochs = job.epochs * number // self._steps - job.epochs * (number - 1) // self._steps
+        before = job.epochs * (number - 1) // self._steps
+        epochs = job.epochs * number // self._steps - before
         options = {**job.options, "remaining": self._steps - number + 1} if self._steps > 1 else job.options
         if number > 1:
             # The first step knows what the user's shares are shares of.
@@ -186,19 +200,22 @@ class _Pruning:
             options = {**options, f"target_{kind}": target}
         output = job.output if last else str(self._folder / f"step{number}.keras")
         source = str(self._folder / f"step{number - 1}.keras") if number > 1 else job.model
-        step = replace(job, model=source, output=output, epochs=epochs, options=options)
+        step = replace(job, model=source, output=output, epochs=epochs, epochs_before=before, options=options)
         step = step if last else replace(step, tflite=None)
         self._jobs.append(step)
         if not last:
             self._folder.mkdir(parents=True, exist_ok=True)
-        if self._resume and not last and Path(output).is_file():
-            trained = _recorded(step)
-        else:
+        trained = _recorded(step) if self._resume and not last else None
+        if trained is None:
             trained = train(
-                step, overwrite=self._overwrite or not last, resume=self._resume, progress=self._report
+                step,
+                teacher=self._teacher,
+                overwrite=self._overwrite or not last,
+                resume=self._resume,
+                progress=lambda event: self._report(_later(event, before)),
             )
             if not last:
-                _record(trained)
+                _record(trained, step)
         budget = trained.report.get("budget")
         self._target = (budget["kind"], budget["target"]) if budget else ("", 0.0)
         return trained
@@ -209,19 +226,24 @@ def _later(event: Mapping[str, Any], epochs: int) -> Mapping[str, Any]:
     return {**event, "epoch": event["epoch"] + epochs} if "epoch" in event else event
 
 
-def _record(trained: Trained) -> None:
+def _record(trained: Trained, job: Job) -> None:
     """Keep what a later --resume has to know of a finished step."""
-    document = {"trained": trained.describe(), "seconds": trained.seconds}
+    document = {"trained": trained.describe(), "seconds": trained.seconds, "job": job.to_json()}
     files.write_bytes(Path(trained.job.output).with_suffix(".json"), json.dumps(document).encode())
 
 
-def _recorded(job: Job) -> Trained:
-    """A step that an interrupted run had finished."""
-    document = json.loads(Path(job.output).with_suffix(".json").read_text(encoding="utf-8"))["trained"]
+def _recorded(job: Job) -> Trained | None:
+    """A step that an interrupted run of the same job had finished, None where it had not."""
+    path = Path(job.output).with_suffix(".json")
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    source = open_artifact(job.model)
+    if record.get("job") != job.to_json() or record["trained"]["source"]["sha256"] != source.sha256:
+        return None
+    document = record["trained"]
     return Trained(
         job=job,
         artifact=open_artifact(job.output),
-        source=open_artifact(job.model),
+        source=source,
         tflite=None,
         epochs=tuple(Epoch(**epoch) for epoch in document["epochs"]),
         watched=document["watched"],

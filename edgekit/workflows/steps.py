@@ -41,6 +41,7 @@ _OWN = frozenset(
         "save_candidate",
         "options",
         "training",
+        "epochs_before",
         "baseline",
         "baseline_model",
         "budget",

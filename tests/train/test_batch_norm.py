@@ -62,3 +62,18 @@ def test_what_cannot_be_folded_stays():
     assert len(norms(folded)) == len(parts)
     x = np.random.default_rng(1).standard_normal((2, 9, 9, 3), np.float32)
     np.testing.assert_allclose(folded(x), model(x, training=False), rtol=1e-5)
+
+
+def test_a_penalty_goes_where_a_norm_is_folded_and_stays_elsewhere():
+    l2 = keras.regularizers.L2(0.01)
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 2)),
+            keras.layers.Conv2D(3, 1, kernel_regularizer=l2),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, kernel_regularizer=l2),
+        ]
+    )
+    assert len(model.losses) == 2
+    assert len(fold_batch_norm(model).losses) == 1

@@ -1,8 +1,6 @@
 """`edgekit distill` on small models: teachers of several formats, the cache, and what is refused."""
 
 import json
-import subprocess
-import sys
 import zipfile
 
 import jsonschema
@@ -10,6 +8,8 @@ import numpy as np
 import pytest
 
 import edgekit
+from edgekit import training_process
+from edgekit.cli import run
 from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.teacher_pass import Teacher, teach
 from edgekit.training import job_for
@@ -19,6 +19,17 @@ from edgekit.verbs.distill import distill
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def _kept_cache(_own_cache, kept, monkeypatch):
+    """One cache for the tests that train: the training process stays for as long as its environment does."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kept))
 
 
 def _job(models, tmp_path, data=None):
@@ -87,6 +98,7 @@ def test_there_must_be_a_student(models, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_kept_cache")
 def test_a_student_of_half_the_width_learns_from_a_keras_teacher(models, tmp_path):
     output, tflite = tmp_path / "half.keras", tmp_path / "half.tflite"
     trained = distill(
@@ -111,6 +123,7 @@ def test_a_student_of_half_the_width_learns_from_a_keras_teacher(models, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_kept_cache")
 def test_qat_listens_to_a_teacher(models, tmp_path):
     trained = edgekit.qat(
         models.keras_cnn,
@@ -128,18 +141,16 @@ def test_qat_listens_to_a_teacher(models, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_teacher_of_other_classes_is_noticed_and_the_command_says_so(models, tmp_path):
+@pytest.mark.usefixtures("_kept_cache")
+def test_a_teacher_of_other_classes_is_noticed_and_the_command_says_so(models, tmp_path, capfd):
     with np.load(models.train_data) as arrays:
         np.savez(tmp_path / "shifted.npz", x=arrays["x"][:300], y=(arrays["y"][:300] + 1) % 10)
     layer = _a_layer(models.keras_cnn)
     command = ["distill", str(models.keras_cnn), "-o", str(tmp_path / "out.keras"), "--epochs", "1", "--json"]
     command += ["--teacher", str(models.keras_cnn), "--train", str(tmp_path / "shifted.npz")]
     command += ["--feature", f"{layer}={layer}", "--feature-loss", "relation", "--scale-learning-rate"]
-    done = subprocess.run(
-        [sys.executable, "-m", "edgekit", *command], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+    assert run(command) == 0
+    document = json.loads(capfd.readouterr().out)
     assert "EK769" in [finding["code"] for finding in document["findings"]]
     assert document["result"]["report"]["teacher"]["accuracy"] < 0.1
     jsonschema.Draft202012Validator(edgekit.schema("distill")).validate(document)
@@ -152,6 +163,7 @@ def _a_layer(path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_kept_cache")
 def test_samples_that_change_are_refused(models, tmp_path):
     (tmp_path / "random.py").write_text(
         "import numpy as np\n"
@@ -167,3 +179,5 @@ def test_samples_that_change_are_refused(models, tmp_path):
             train_data=f"{tmp_path / 'random.py'}:samples",
             epochs=1,
         )
+    # A process that a training failed in trains nothing else.
+    assert not training_process._waiting

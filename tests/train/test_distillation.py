@@ -37,6 +37,18 @@ def test_probabilities_give_the_loss_of_their_logits():
     )
 
 
+def test_standardized_logits_say_nothing_about_their_scale():
+    teacher, student = _rows(16, 10), _rows(16, 10, seed=1)
+    plain = float(losses.output_loss(teacher, student, "logits", 2.0, standardize=True))
+    scaled = float(losses.output_loss(5 * teacher + 3, 0.2 * student - 1, "logits", 2.0, standardize=True))
+    assert scaled == pytest.approx(plain, rel=1e-3)
+    assert plain > 0.01
+    by_hand = [
+        (rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True) for rows in (teacher, student)
+    ]
+    assert plain == pytest.approx(float(losses.soft_targets(*by_hand, 2.0)), rel=1e-4)
+
+
 def test_zeros_of_a_quantized_teacher_count_as_their_floor():
     found = np.asarray(losses.logits(np.array([[0.0, 1.0]], np.float32), "softmax", floor=1 / 1024))
     assert found == pytest.approx(np.array([[np.log(1 / 1024), 0.0]]))

@@ -95,7 +95,7 @@ def _file(model, path):
 
     from edgekit.train.export import export_qat
 
-    twin = export_qat(model, path)
+    twin = export_qat(model, path, keep_names=True)
     interpreter = Interpreter(str(path), num_threads=1)
     interpreter.allocate_tensors()
     return twin, interpreter
@@ -240,3 +240,59 @@ def test_float_layers_are_named():
         shape=(12,),
     )
     assert float_layers(apply_qat(model)) == ["norm", "elu"]
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_learned_ends_of_weights_start_with_the_least_error_and_are_those_of_the_file(per_channel, tmp_path):
+    from edgekit.train.fake_quant import FakeQuantWeights
+    from edgekit.train.qat import QATOptions, apply_qat
+
+    keras.utils.set_random_seed(2)
+    plain = _chain(layers.Conv2D(6, 3, activation="relu"), layers.Conv2D(3, 1))
+    kernel = np.random.default_rng(0).standard_t(3, plain.layers[1].kernel.shape).astype(np.float32)
+    plain.layers[1].kernel.assign(kernel)
+    options = {
+        ranges: QATOptions(4, per_channel=per_channel, weight_ranges=ranges)
+        for ranges in ("learned", "largest")
+    }
+    learned, largest = (
+        next(layer for layer in apply_qat(plain, options[name]).layers if isinstance(layer, FakeQuantWeights))
+        for name in ("learned", "largest")
+    )
+    errors = [float(np.square(np.asarray(one.rounded(kernel)) - kernel).sum()) for one in (learned, largest)]
+    assert errors[0] < 0.95 * errors[1]
+
+    model = apply_qat(plain, options["learned"])
+    wrapper = next(layer for layer in model.layers if isinstance(layer, FakeQuantWeights))
+    before = np.array(wrapper.end)
+    x = np.random.default_rng(1).normal(size=(32, *_SHAPE)).astype(np.float32)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.fit(x, np.asarray(plain(x)), batch_size=8, verbose=0)
+    assert np.abs(np.asarray(wrapper.end) - before).max() > 0.01
+    _twin, interpreter = _file(model, tmp_path / "model.tflite")
+    kernels = [
+        detail["quantization_parameters"]["scales"]
+        for detail in interpreter.get_tensor_details()
+        if detail["shape"].tolist() == [6, 3, 3, 4]
+    ]
+    assert len(kernels) == 1
+    assert kernels[0] == pytest.approx(np.ravel(wrapper.scales()), rel=1e-5)
+
+
+def test_the_end_of_a_range_has_the_gradient_of_a_learned_step():
+    import tensorflow as tf
+
+    from edgekit.train.fake_quant import FakeQuantWeights
+
+    layer = keras.layers.Dense(1, use_bias=False)
+    wrapper = FakeQuantWeights(layer, 4, per_channel=False, ranges="learned")
+    wrapper(np.zeros((1, 3), np.float32))
+    layer.kernel.assign([[0.26], [-0.9], [0.05]])
+    wrapper.end.assign(0.7)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(wrapper._stepped())
+    gradient, of_weights = tape.gradient(loss, [wrapper.end.value, layer.kernel.value])
+    # The step is 0.1; 2.6 steps round to 3, -9 is cut off at -7, 0.5 rounds to 0 (to even).
+    by_hand = (0.4 - 7 - 0.5) / 7 / np.sqrt(3 * 7)
+    assert float(gradient) == pytest.approx(by_hand, rel=1e-4)
+    assert np.ravel(of_weights) == pytest.approx([1, 0, 1])

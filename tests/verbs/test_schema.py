@@ -78,7 +78,6 @@ def test_every_schema_is_one(name):
         ("quantize", _MODEL, "-o", "a.tflite", "--calibration", _CALIBRATION, "--evaluate", _TEST),
         ("quantize", _MODEL, "-o", "a.tflite", "--calibration", _CALIBRATION, "--dry-run"),
         ("demo", "--dry-run"),
-        pytest.param(("demo", "folder"), marks=pytest.mark.slow),
     ],
     ids=lambda arguments: " ".join(Path(word).name for word in arguments),
 )

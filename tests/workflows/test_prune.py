@@ -1,13 +1,12 @@
 """``edgekit prune --structured`` as a whole: files that are smaller, budgets that are kept, steps that add up."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import edgekit
+from edgekit.cli import run
 from edgekit.errors import UsageError
 from edgekit.workflows.prune import _amount
 
@@ -53,16 +52,13 @@ def samples(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_steps_reach_the_budget_of_macs(models, samples, tmp_path):
+def test_two_steps_reach_the_budget_of_macs(models, samples, tmp_path, capfd):
     output, tflite = tmp_path / "small.keras", tmp_path / "small.tflite"
     arguments = ["--json", "prune", str(models.keras_cnn), "-o", str(output), "--train", str(samples)]
     arguments += ["--validation", str(samples), "--structured", "--target-macs", "50%", "--multiple", "1"]
     arguments += ["--steps", "2", "--epochs", "2", "--criterion", "taylor", "--tflite", str(tflite)]
-    done = subprocess.run(
-        [sys.executable, "-m", "edgekit", *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)["result"]
+    assert run(arguments) == 0
+    result = json.loads(capfd.readouterr().out)["result"]
     report = result["report"]
     assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2]
     assert report["budget"]["after"] <= 0.5 * report["budget"]["before"]

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from edgekit.train.exports import calibration, export_both
+from edgekit.train.exports import calibration, export_all
 from edgekit.train.methods import Context, Prepared
 
 
@@ -14,7 +14,7 @@ def prepare(model: Any, context: Context) -> Prepared:
 
         return prepare_candidates(model, context)
     samples = calibration(context.train)
-    found = export_both(model, context.job, "before", samples)
+    found = export_all(model, context.job, "before", samples)
     prepared = _prepared(model, context)
     # The method's own list, to which it may add until the end.
     findings = prepared.findings
@@ -22,7 +22,7 @@ def prepare(model: Any, context: Context) -> Prepared:
 
     def finish(fitted: Any) -> Any:
         finished = prepared.finish(fitted)
-        findings.extend(export_both(finished, context.job, "after", samples))
+        findings.extend(export_all(finished, context.job, "after", samples))
         return finished
 
     return replace(prepared, finish=finish)

@@ -61,7 +61,7 @@ def _kept(model: Any, preserve: Preserve) -> tuple[tuple[Kept, ...], list[Findin
     kept = structured(kernels, preserve)
     for entry in kept:
         if entry.clusters:
-            wrappers[entry.kernel.name].per_channel = False
+            wrappers[entry.kernel.name].one_scale()
     if not kept:
         return kept, []
     clusters = [entry.kernel.name for entry in kept if entry.clusters]
