@@ -34,7 +34,7 @@ def export_tflite(loaded: Loaded, options: dict[str, Any], output: Path) -> None
         _write_signature(loaded.concrete(options["batch"]), loaded, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         _configure(converter, options)
-        content = converter.convert()
+        content = options.get("edit", bytes)(converter.convert())
     _try(content)
     output.write_bytes(content)
 
@@ -120,6 +120,9 @@ def _configure(converter: Any, options: dict[str, Any]) -> None:
     if optimize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if optimize == "trained":
+        if options.get("wide"):
+            integer = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            converter.target_spec.supported_ops = [integer]
         converter.inference_input_type = converter.inference_output_type = tf.as_dtype(options["io"])
     if optimize in ("int8", "int16x8"):
         samples = dict(np.load(options["calibration"], allow_pickle=False))

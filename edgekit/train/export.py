@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgekit import files
-from edgekit.errors import ModelError
+from edgekit.errors import EdgekitError, ModelError
 from edgekit.findings import Finding
 
-_HINT = "Train with 8 bits, or use `edgekit quantize --recipe int16x8` on the float model."
+_HINT = "Train with 8 bits, or replace the layer: a hard-swish by a ReLU."
 
 
 def export_qat(
@@ -27,7 +27,7 @@ def export_qat(
     Args:
         model: The trained model.
         output: The ``.tflite`` file to write; one that exists is replaced.
-        io: Type of its inputs and outputs.
+        io: Type of its inputs and outputs; integers are int16 where activations have 16 bits.
         batch: Size of the batch axis in the file, None for a free one.
         keep_names: Keep the names of inner tensors, which cost some bytes and are of no use to a runtime.
 
@@ -36,14 +36,28 @@ def export_qat(
 
     Raises:
         OutputError: The file cannot be written.
-        ModelError: Its activations have 16 bits.
+        ModelError: Its activations have 16 bits, and TFLite has no kernel of 16 bits for one of its layers; or the
+            converter changed a kernel so that its scales cannot be stored.
     """
+    from edgekit.train.fake_quant import FakeQuantWeights
+    from edgekit.train.rewriting import editing
     from edgekit.train.settle import settled
 
-    if any(getattr(layer, "bits", 8) == 16 for layer in model._flatten_layers()):
-        raise ModelError("EK741", "Activations of 16 bits cannot be exported as they were trained.", _HINT)
     twin = settled(model)
-    _export(twin, Path(output), {"batch": batch, "optimize": "trained", "io": io}, keep_names)
+    layers = list(twin._flatten_layers())
+    wide = any(getattr(layer, "bits", 8) == 16 for layer in layers)
+    edit = editing([layer for layer in layers if isinstance(layer, FakeQuantWeights)], wide=wide)
+    integer = "int16" if wide and io != "float32" else io
+    options = {"batch": batch, "optimize": "trained", "io": integer, "wide": wide, "edit": edit}
+    try:
+        _export(twin, Path(output), options, keep_names)
+    except Exception as error:
+        if not wide or isinstance(error, EdgekitError):
+            raise
+        reason = next((line for line in str(error).splitlines() if "error:" in line), str(error))
+        raise ModelError(
+            "EK741", f"The converter makes no file of 16-bit activations: {reason[-200:]}", _HINT
+        ) from error
     return twin
 
 

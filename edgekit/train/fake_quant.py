@@ -12,8 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from edgekit.train.fixed_point import rounded_twice
+from edgekit.train.fixed_point import reduced, rounded_twice
 from edgekit.train.joins import FakeQuantConversion, FakeQuantPair
+
+# The converter fails on scales per channel of the other kernels, which it reshapes or transposes.
+_CONVERTED_PER_CHANNEL = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 Ranges = Literal["moving", "learned"]
 WeightRanges = Literal["largest", "learned"]
@@ -21,6 +24,13 @@ WeightRanges = Literal["largest", "learned"]
 _MOMENTUM = 0.95
 _SMALLEST = 1e-6
 _FINE = 1024.0
+_LEAST_FACTOR = 0.05
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator] # TensorFlow has no types
+def _slowed(value: Any, rate: Any) -> Any:
+    """The value itself, with a gradient that is multiplied by the rate."""
+    return tf.identity(value), lambda upstream: (upstream * rate, None)
 
 
 @keras.saving.register_keras_serializable("edgekit")
@@ -28,7 +38,9 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
     """Rounds what passes to ``bits`` bits over one range for the whole tensor.
 
     ``ranges`` is ``"moving"`` for a moving average of what was seen, or ``"learned"`` for ends that are trained
-    with the weights, from there on. ``fixed`` is the range of an operator that has no choice: softmax's
+    with the weights, from the first batch on: as factors of what was seen there, so that the same learning rate fits
+    ranges of any size, and with the gradient of arXiv:1902.08153, section 2.2, which is small where many values make
+    it. ``fixed`` is the range of an operator that has no choice: softmax's
     ``(0, 255 / 256)``. ``settled`` is what ``settle`` makes of it once it is trained.
     """
 
@@ -50,8 +62,11 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
         low, high = self.fixed or (0.0, 0.0)
         learned = self.ranges == "learned" and not self.fixed
         # Ends of a range are no weights: decaying them would shrink it.
-        self.low = self._end("low", low, trainable=learned)
-        self.high = self._end("high", high, trainable=learned)
+        self.low = self._end("low", low, trainable=False)
+        self.high = self._end("high", high, trainable=False)
+        self.factors = [
+            self._end(f"{name}_factor", 1.0, trainable=True) for name in ("low", "high") if learned
+        ]
         self.frozen = self._end("frozen", float(bool(self.fixed)), trainable=False)
         self.seen = self._end("seen", float(bool(self.fixed)), trainable=False)
 
@@ -63,6 +78,17 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
             trainable=trainable,
             aggregation="mean",  # over the devices that share a batch
         )
+
+    def ends(self, rate: Any = 1.0) -> tuple[Any, Any]:
+        """The lowest and the highest value; their gradient is multiplied by ``rate``."""
+        low, high = self.low, self.high
+        if self.factors:
+            low, high = (
+                end * _slowed(tf.maximum(factor, _LEAST_FACTOR), rate)
+                for end, factor in zip((low, high), self.factors, strict=True)
+            )
+        # int16 activations have no zero point, and one value more below than above.
+        return (-high * (32768 / 32767), high) if self.bits == 16 else (low, high)
 
     def call(self, x: Any, training: bool | None = None, averaged: bool = False) -> Any:
         """Round; while training also follow the range. ``averaged`` is for the mean of values rounded by this."""
@@ -77,12 +103,18 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
         return self._rounded(x)
 
     def _rounded(self, x: Any) -> Any:
-        return tf.quantization.fake_quant_with_min_max_vars(x, self.low, self.high, num_bits=self.bits)
+        rate = 1.0
+        if self.factors:
+            values = tf.cast(tf.maximum(tf.size(x) // tf.maximum(tf.shape(x)[0], 1), 1), tf.float32)
+            rate = (1 - self.frozen) / tf.sqrt(values * (2 ** (self.bits - 1) - 1))
+        low, high = self.ends(rate)
+        return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=self.bits)
 
     def _mean(self, x: Any) -> Any:
         """TFLite's average: the middle between two steps, which is frequent there, goes away from the integer 0."""
-        scale = (self.high - self.low) / (2**self.bits - 1)
-        zero_point = tf.round(-self.low / scale) - 2 ** (self.bits - 1)
+        low, high = self.ends()
+        scale = (high - low) / (2**self.bits - 1)
+        zero_point = tf.round(-low / scale) - 2 ** (self.bits - 1)
         # Float noise would hide what is the middle.
         steps = tf.round((x / scale + zero_point) * _FINE) / _FINE
         return (tf.sign(steps) * tf.floor(tf.abs(steps) + 0.5) - zero_point) * scale
@@ -90,9 +122,8 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
     def _follow(self, x: Any) -> None:
         low = tf.minimum(tf.reduce_min(x), 0.0)
         high = tf.maximum(tf.reduce_max(x), _SMALLEST)
-        if self.bits == 16:  # int16 activations have no zero point
+        if self.bits == 16:
             high = tf.maximum(high, -low)
-            low = -high
         first = self.seen < 0.5
         # Learned ends follow only the first batch: from there the gradient moves them.
         rate = 0.0 if self.ranges == "learned" else (1 - _MOMENTUM) * (1 - self.frozen)
@@ -103,7 +134,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
 
     def grid(self) -> tuple[float, int]:
         """Scale and zero point of int8 values, nudged as TensorFlow nudges them."""
-        low, high = float(self.low), float(self.high)
+        low, high = (float(end) for end in self.ends())
         scale = np.float32((high - low) / (2**self.bits - 1))
         return float(scale), int(np.round(-low / scale)) - 2 ** (self.bits - 1)
 
@@ -141,12 +172,23 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         self.activation = keras.activations.get(activation)
         self.ranges = ranges
         self.grid = dict(grid) if grid else None
+        self._stored: tuple[Any, Any] | None = None
+
+    @property
+    def whole_numbers(self) -> bool:
+        """Whether the converter is given whole numbers, for it fails on this kernel's scales per channel."""
+        return self.per_channel and not isinstance(self.layer, _CONVERTED_PER_CHANNEL)
+
+    @property
+    def channel_axis(self) -> int:
+        """Where the output channels are in the kernel; of a depthwise one, the last of its two axes."""
+        return 2 if isinstance(self.layer, keras.layers.Conv2DTranspose) else len(self.layer.kernel.shape) - 1
 
     def build(self, shape: Any) -> None:
         """The layer's weights, and the end of their range where it is learned."""
         super().build(shape)
         if self.ranges == "learned":
-            kernel = self._channels_last(self.layer.kernel)
+            kernel = self._channels_last(tf.convert_to_tensor(self.layer.kernel))
             self.end = self.add_weight(
                 name="end", shape=kernel.shape[-1:] if self.per_channel else (), initializer="ones"
             )
@@ -177,6 +219,8 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         """The layer's outputs with rounded weights."""
         if training:
             self.grid = None  # the ranges move on
+        if self._stored is not None:
+            return self.activation(self._run(x, self._marked(self._stored[0]), self._stored[1]))
         if self.grid:
             return self.activation(self._on_grid(x, self.grid))
         kernel = self._stepped() if training and self.ranges == "learned" else self.rounded(self.layer.kernel)
@@ -193,7 +237,7 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         step = step * slowed + tf.stop_gradient(step * (1 - slowed))
         inside = tf.clip_by_value(flat / step, -most, most)
         rounded = inside + tf.stop_gradient(tf.round(inside) - inside)
-        return tf.reshape(rounded * step, kernel.shape)
+        return self._as_kernel(rounded * step)
 
     def _run(self, x: Any, kernel: Any, bias: Any) -> Any:
         layer = self.layer
@@ -215,13 +259,22 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         bias = None if self.layer.bias is None else tf.round(self.layer.bias / step)
         # Exact in float32: sums stay below 2**24.
         total = self._run(tf.round(x / given), kernel, bias)
-        low, high = -128 - grid["output_zero_point"], 127 - grid["output_zero_point"]
-        # XNNPACK has one factor in float32. It leaves convolutions of 4 bits to TFLite's own kernels.
-        if self.bits == 8 or isinstance(self.layer, keras.layers.Dense):
-            rounded = tf.round(total * (step / output))
+        return self._requantized(total, step, grid) * output
+
+    def _requantized(self, total: Any, step: Any, grid: Mapping[str, Any]) -> Any:
+        """Sums in ``step`` as steps of the output, by the rules of the kernel that TFLite takes."""
+        output, half = np.float32(grid["output_scale"]), 2 ** (grid["bits"] - 1)
+        exact = np.float64(grid["input_scale"]) * np.asarray(grid["weight_scales"]) / np.float64(output)
+        if grid["bits"] == 16:
+            found = tf.cast(tf.floor(tf.cast(total, tf.float64) * reduced(exact) + 0.5), tf.float32)
+        elif self.bits == 8 or isinstance(self.layer, keras.layers.Dense):
+            # XNNPACK has one factor in float32. It leaves convolutions of 4 bits to TFLite's own kernels.
+            found = tf.round(total * (step / output))
         else:
-            rounded = rounded_twice(total, np.float64(given) * scales / np.float64(output))
-        return tf.clip_by_value(rounded, low, high) * output
+            found = rounded_twice(total, exact)
+        return tf.clip_by_value(
+            found, -half - grid["output_zero_point"], half - 1 - grid["output_zero_point"]
+        )
 
     def rounded(self, kernel: Any) -> Any:
         """The kernel as the device will have it, in real numbers."""
@@ -234,7 +287,25 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
             self._channels_last(kernel), -most, most, num_bits=self.bits, narrow_range=True
         )
-        return tf.reshape(rounded, kernel.shape)
+        return self._as_kernel(rounded)
+
+    def whole_kernel(self) -> Any:
+        """The integers of the device, as float32."""
+        return tf.round(self.rounded(self.layer.kernel) / self._along_kernel(self.scales()))
+
+    def store(self, wanted: bool) -> None:
+        """Let the converter see whole numbers, as constants, where it needs them; or no longer."""
+        self._stored = None
+        if wanted and self.whole_numbers:
+            bias = None if self.layer.bias is None else np.asarray(self.layer.bias / self.scales())
+            self._stored = np.asarray(self.whole_kernel()), bias
+
+    def _marked(self, whole: Any) -> Any:
+        """Whole numbers with the scale 1."""
+        most = float(2 ** (self.bits - 1) - 1)
+        return tf.quantization.fake_quant_with_min_max_args(
+            whole, -most, most, num_bits=self.bits, narrow_range=True
+        )
 
     def scales(self) -> Any:
         """The size of one step of the kernel: a scalar, or ``(channels,)``."""
@@ -251,14 +322,26 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         return tf.maximum(tf.reduce_max(tf.abs(kernel), axis=axes), _SMALLEST)
 
     def _channels_last(self, kernel: Any) -> Any:
-        """A depthwise kernel has its output channels in the last two axes together."""
+        """Output channels are the last two axes of a depthwise kernel, and the last but one of a transposed one."""
+        if isinstance(self.layer, keras.layers.Conv2DTranspose):
+            return tf.transpose(kernel, (0, 1, 3, 2))
         if not isinstance(self.layer, keras.layers.DepthwiseConv2D):
             return kernel
         return tf.reshape(kernel, [*kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]])
 
+    def _as_kernel(self, channels_last: Any) -> Any:
+        """What ``_channels_last`` changed, changed back."""
+        if isinstance(self.layer, keras.layers.Conv2DTranspose):
+            return tf.transpose(channels_last, (0, 1, 3, 2))
+        return tf.reshape(channels_last, self.layer.kernel.shape)
+
     def _along_kernel(self, scales: Any) -> Any:
+        if not self.per_channel:
+            return scales
+        if isinstance(self.layer, keras.layers.Conv2DTranspose):
+            return tf.reshape(scales, (-1, 1))
         depthwise = isinstance(self.layer, keras.layers.DepthwiseConv2D)
-        return tf.reshape(scales, self.layer.kernel.shape[-2:]) if depthwise and self.per_channel else scales
+        return tf.reshape(scales, self.layer.kernel.shape[-2:]) if depthwise else scales
 
     def get_config(self) -> dict[str, Any]:
         """The layer's options."""
@@ -275,8 +358,12 @@ def as_trained(model: Any) -> Iterator[None]:
     before = [getattr(layer, name[type(layer)]) for layer in layers]
     for layer in layers:
         setattr(layer, name[type(layer)], None)
+        if isinstance(layer, FakeQuantWeights):
+            layer.store(True)
     try:
         yield
     finally:
         for layer, value in zip(layers, before, strict=True):
             setattr(layer, name[type(layer)], value)
+            if isinstance(layer, FakeQuantWeights):
+                layer.store(False)

@@ -26,3 +26,14 @@ def rounded_twice(total: Any, factor: Any) -> Any:
     high = (whole * multiplier + (1 << (_BITS - 1))) // (1 << _BITS)
     power = np.left_shift(1, np.maximum(-exponent, 0), dtype=np.int64)
     return tf.cast((high + power // 2) // power, tf.float32)
+
+
+def reduced(factor: Any) -> Any:
+    """The factor that kernels of 16-bit activations use for it: 15 bits of its 31.
+
+    Args:
+        factor: In float64, a scalar or ``(channels,)``.
+    """
+    fraction, exponent = np.frexp(np.asarray(factor, np.float64))
+    halves = np.minimum(np.floor(np.round(fraction * 2.0**_BITS) / 2.0**16 + 0.5), 2.0**15 - 1)
+    return halves * 2.0 ** (exponent - 15.0)

@@ -15,8 +15,6 @@ from edgekit.train.joins import PAIRS, FakeQuantConversion, FakeQuantPair
 from edgekit.train.spelled_out import norms_as_convolutions, separated
 
 _KERNELS = ("Conv1D", "Conv2D", "Conv2DTranspose", "Dense", "DepthwiseConv2D")
-# The converter fails on scales per channel of the other kernels, which it reshapes or transposes.
-_PER_CHANNEL = ("Conv2D", "DepthwiseConv2D")
 # Values pass as they are: the scale of the input is the scale of the output.
 _PASSING = (
     "Cropping1D", "Cropping2D", "Dropout", "Flatten", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D",
@@ -28,8 +26,6 @@ _PASSING = (
 _AVERAGING = ("AveragePooling1D", "AveragePooling2D")
 # TFLite's kernels for these give a scale of their own, whatever was trained.
 _FIXED = {"softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
-# TFLite has no kernel of 4 bits for these.
-_EIGHT_BITS = ("Conv1D", "Conv2DTranspose")
 # TFLite wants one scale for all that they join, and the converter has their inputs made in it.
 JOINING = ("Concatenate", "Maximum", "Minimum")
 _FUSED = ("linear", "relu", "relu6")
@@ -61,6 +57,13 @@ class QATOptions:
             raise ValueError(f"weights of {self.weight_bits} bits: 8 and 4 are possible")
         if self.activation_bits not in (8, 16):
             raise ValueError(f"activations of {self.activation_bits} bits: 8 and 16 are possible")
+
+    def bits_of(self, kind: str) -> int:
+        """Bits of the weights of a kind of layer: 8 where TFLite has no kernel of 4, or the converter finds none."""
+        narrow = (
+            self.activation_bits == 8 and kind != "Conv2DTranspose" and (kind != "Conv1D" or self.per_channel)
+        )
+        return self.weight_bits if narrow else 8
 
     def excludes(self, name: str) -> bool:
         """Whether the layer of this name stays float."""
@@ -158,13 +161,12 @@ class _Quantizing:
         if wrapper is None:
             name = self._names[id(operation)]
             layer = copy_layer(operation, name, activation="linear")
-            channels = options.per_channel and type(operation).__name__ in _PER_CHANNEL
             activation = operation.activation if fused else None
-            bits = 8 if type(operation).__name__ in _EIGHT_BITS else options.weight_bits
+            bits = options.bits_of(type(operation).__name__)
             chosen = options.weight_ranges
             ranges = chosen if chosen != "auto" else "learned" if bits == 4 else "largest"
             wrapper = FakeQuantWeights(
-                layer, bits, per_channel=channels, activation=activation, ranges=ranges
+                layer, bits, per_channel=options.per_channel, activation=activation, ranges=ranges
             )
             self._wrapped[id(operation)] = wrapper
             result = wrapper(*args, **kwargs)

@@ -50,11 +50,12 @@ def _settle(layer: FakeQuantWeights, ends: list[tuple[FakeQuant | None, FakeQuan
     input_scale, _zero = before.grid()
     step = np.float32(input_scale) * np.asarray(layer.scales())
     layer.layer.bias.assign(np.round(np.asarray(layer.layer.bias) / step) * step)
-    whole = after is not None and before.bits == after.bits == 8
+    whole = after is not None and before.bits == after.bits
     if len(set(ends)) > 1 or not whole or after is None:
         return  # used twice, with two scales: there is no single grid
     output_scale, zero_point = after.grid()
     layer.grid = {
+        "bits": after.bits,
         "weight_scales": np.asarray(layer.scales()).tolist(),
         "input_scale": input_scale,
         "output_scale": output_scale,

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from edgekit.errors import UsageError
 from edgekit.findings import Finding, Level
 from edgekit.teacher_pass import Teacher, as_teacher
 from edgekit.tflite_kernels import counts, holds, stored_kernels
@@ -57,12 +56,9 @@ def qat(
 
     Raises:
         UsageError: An option or an output does not fit.
-        ModelError: The model cannot be trained, or training failed.
+        ModelError: The model cannot be trained or exported, or training failed.
         DataError: The data does not fit it.
     """
-    if activation_bits == 16 and training.get("tflite"):
-        hint = "Leave --tflite out, or train with 8 bits."
-        raise UsageError("EK741", "Activations of 16 bits cannot be exported as they were trained.", hint)
     options = {
         "weight_bits": weight_bits,
         "activation_bits": activation_bits,

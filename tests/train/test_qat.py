@@ -69,7 +69,7 @@ MODELS = {
 
 
 @functools.cache
-def _trained(name, weight_bits=8):
+def _trained(name, weight_bits=8, activation_bits=8, ranges="moving"):
     """The model, some inputs, and its file: trained for four steps."""
     from edgekit.train.qat import QATOptions, apply_qat
 
@@ -83,7 +83,7 @@ def _trained(name, weight_bits=8):
         generator.normal(size=(_COUNT, *side.shape[1:])).astype(np.float32)
         for side in (plain.inputs[0], plain.outputs[0])
     )
-    model = apply_qat(plain, QATOptions(weight_bits=weight_bits))
+    model = apply_qat(plain, QATOptions(weight_bits, activation_bits, ranges=ranges))
     model.compile(keras.optimizers.SGD(1e-3), "mse")
     model.fit(x, y, batch_size=8, epochs=1, verbose=0)
     return plain, model, x
@@ -95,7 +95,7 @@ def _file(model, path):
 
     from edgekit.train.export import export_qat
 
-    twin = export_qat(model, path)
+    twin = export_qat(model, path, keep_names=True)
     interpreter = Interpreter(str(path), num_threads=1)
     interpreter.allocate_tensors()
     return twin, interpreter
@@ -107,8 +107,9 @@ def _outputs(interpreter, x):
     scale, zero_point = given["quantization"]
     results = []
     for sample in x:
-        integers = np.clip(np.round(sample / scale + zero_point), -128, 127).astype(np.int8)
-        interpreter.set_tensor(given["index"], integers[None])
+        ends = np.iinfo(given["dtype"])
+        integers = np.clip(np.round(sample / np.float32(scale) + zero_point), ends.min, ends.max)
+        interpreter.set_tensor(given["index"], integers.astype(given["dtype"])[None])
         interpreter.invoke()
         results.append(interpreter.get_tensor(made["index"])[0].astype(np.float32))
     unit, zero_point = made["quantization"]
@@ -133,6 +134,52 @@ def test_the_file_computes_in_integers_what_the_model_computes(name, tmp_path):
     assert all(map(np.array_equal, model.get_weights(), before)), "the model itself stays as it was trained"
 
 
+def test_every_kernel_has_scales_of_its_channels(tmp_path):
+    from edgekit.train.fake_quant import FakeQuantWeights
+
+    for name in ("conv1d", "transposed"):
+        _plain, model, _x = _trained(name)
+        _twin, interpreter = _file(model, tmp_path / "model.tflite")
+        found = {tuple(d["quantization_parameters"]["scales"]) for d in interpreter.get_tensor_details()}
+        wrapped = [layer for layer in model.layers if isinstance(layer, FakeQuantWeights)]
+        assert len(wrapped) == 2
+        for layer in wrapped:
+            kernel = np.moveaxis(np.asarray(layer.layer.kernel), layer.channel_axis, -1)
+            largest = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0)
+            assert any(np.shape(s) == largest.shape and np.allclose(s, largest / 127) for s in found)
+
+
+def test_activations_of_16_bits_are_stored_as_they_were_trained(tmp_path):
+    from edgekit.errors import ModelError
+
+    for name, most in {"depthwise": 0.002, "residual": 0.05}.items():
+        _plain, model, x = _trained(name, activation_bits=16)
+        twin, interpreter = _file(model, tmp_path / "model.tflite")
+        types = {d["dtype"] for d in interpreter.get_tensor_details() if d["name"]}
+        assert types <= {np.int8, np.int16, np.int32, np.int64}
+        assert interpreter.get_output_details()[0]["dtype"] == np.int16
+        apart = _apart(twin, interpreter, x)
+        assert apart.max() < 4
+        assert (apart > 1.01).mean() <= most
+    _plain, model, _x = _trained("hard swish", activation_bits=16)
+    with pytest.raises(ModelError, match=r"16-bit.*hard") as caught:
+        _file(model, tmp_path / "none.tflite")
+    assert caught.value.code == "EK741"
+    assert not (tmp_path / "none.tflite").exists()
+
+
+def test_learned_ranges_move_by_their_gradient_and_are_those_of_the_file(tmp_path):
+    from edgekit.train.fake_quant import FakeQuant
+
+    _plain, model, x = _trained("residual", ranges="learned")
+    roundings = [layer for layer in model.layers if isinstance(layer, FakeQuant) and layer.factors]
+    factors = np.array([[float(factor) for factor in layer.factors] for layer in roundings])
+    assert (factors != 1).any()
+    assert np.all(np.abs(factors - 1) < 0.2)
+    twin, interpreter = _file(model, tmp_path / "model.tflite")
+    assert (_apart(twin, interpreter, x) < 1.01).mean() >= 0.999
+
+
 def test_layers_written_out_compute_the_same():
     from edgekit.train.batch_norm import fold_batch_norm
     from edgekit.train.spelled_out import norms_as_convolutions, separated
@@ -153,7 +200,7 @@ def test_weights_of_four_bits_are_four_bits_in_the_file(tmp_path):
 
     from edgekit import flatbuffer
 
-    for name, ranks in {"residual": [2, 4], "mobile": [2, 4, 4, 4]}.items():
+    for name, ranks in {"residual": [2, 4], "mobile": [2, 4, 4, 4], "conv1d": [2, 4]}.items():
         _plain, model, x = _trained(name, weight_bits=4)
         twin, interpreter = _file(model, tmp_path / "model.tflite")
         tensors = flatbuffer.read((tmp_path / "model.tflite").read_bytes()).subgraphs[0].tensors
@@ -222,7 +269,7 @@ def test_learned_ends_of_weights_start_with_the_least_error_and_are_those_of_the
     model.compile(keras.optimizers.Adam(0.01), "mse")
     model.fit(x, np.asarray(plain(x)), batch_size=8, verbose=0)
     assert np.abs(np.asarray(wrapper.end) - before).max() > 0.01
-    interpreter = _file(model, tmp_path / "model.tflite")
+    _twin, interpreter = _file(model, tmp_path / "model.tflite")
     kernels = [
         detail["quantization_parameters"]["scales"]
         for detail in interpreter.get_tensor_details()

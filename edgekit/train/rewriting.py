@@ -1,0 +1,152 @@
+"""What TensorFlow's converter cannot write, put into its file afterwards: scales per channel, biases of 64 bits.
+
+The converter fails on scales per channel of kernels that it reshapes. It is given such a kernel as whole numbers with
+the scale 1, and the bias in steps of each channel, so that it finds the right integers; here they get their scales.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgekit import flatbuffer
+from edgekit.errors import ModelError
+from edgekit.train.fake_quant import FakeQuantWeights
+
+# The weights and the bias among the inputs of an operator.
+_PLACES = {
+    "CONV_2D": (1, 2),
+    "DEPTHWISE_CONV_2D": (1, 2),
+    "FULLY_CONNECTED": (1, 2),
+    "TRANSPOSE_CONV": (1, 3),
+}
+# From this version on a fully connected operator has scales per channel.
+_CHANNELWISE_VERSION = 12
+
+
+def editing(layers: Sequence[FakeQuantWeights], *, wide: bool) -> Callable[[bytes], bytes]:
+    """What is to be done to the bytes of a converted file.
+
+    Args:
+        layers: Those whose scales per channel are to be put in.
+        wide: Whether activations have 16 bits: biases then need 64.
+
+    Returns:
+        A function from the file to the file. It raises ModelError where it does not find a kernel.
+    """
+    wanted = [layer for layer in layers if layer.whole_numbers]
+
+    def edit(content: bytes) -> bytes:
+        def change(model: Any) -> None:
+            if wanted:
+                _put_scales(model, wanted)
+            if wide:
+                _widen(model)
+
+        return flatbuffer.rewrite(content, change) if wanted or wide else content
+
+    return edit
+
+
+def _operators(model: Any) -> Iterator[tuple[Any, str, Any, Any]]:
+    """Each operator with weights: its code, its name, the tensor of its weights and that of its bias or None."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {getattr(schema.BuiltinOperator, name): name for name in _PLACES}
+    for graph in model.subgraphs:
+        for operator in graph.operators or []:
+            code = model.operatorCodes[operator.opcodeIndex]
+            name = names.get(code.builtinCode)
+            if name is None:
+                continue
+            weights, bias = _PLACES[name]
+            has_bias = len(operator.inputs) > bias and operator.inputs[bias] >= 0
+            yield (
+                code,
+                name,
+                graph.tensors[operator.inputs[weights]],
+                graph.tensors[operator.inputs[bias]] if has_bias else None,
+            )
+
+
+def _put_scales(model: Any, layers: Sequence[FakeQuantWeights]) -> None:
+    known = [(_as_stored(layer), np.asarray(layer.scales(), np.float32), layer) for layer in layers]
+    found: set[str] = set()
+    done: set[int] = set()
+    for code, name, weights, bias in _operators(model):
+        if not _has_scale_of_one(weights):
+            continue
+        values = _integers(model, weights)
+        for stored, scales, layer in known:
+            if tuple(weights.shape)[:1] != scales.shape or not np.array_equal(values, stored):
+                continue
+            found.add(layer.name)
+            _set_scales(weights, scales)
+            if layer.bits == 4 and name != "TRANSPOSE_CONV":
+                _narrow(model, weights)
+            if bias is not None and id(bias) not in done:
+                done.add(id(bias))
+                _set_scales(bias, np.float32(bias.quantization.scale[0]) * scales)
+            if name == "FULLY_CONNECTED":
+                code.version = max(code.version, _CHANNELWISE_VERSION)
+            break
+    if missing := [layer.name for layer in layers if layer.name not in found]:
+        raise ModelError(
+            "EK743",
+            f"The converter changed the kernels of {', '.join(missing)}: their scales per channel cannot be stored.",
+            "Train with one scale per layer (--per-tensor).",
+        )
+
+
+def _as_stored(layer: FakeQuantWeights) -> Any:
+    """The integers of a kernel in the order in which the file has them: output channels first."""
+    whole = np.asarray(layer.whole_kernel()).astype(np.int8)
+    return np.moveaxis(whole, layer.channel_axis, 0).ravel()
+
+
+def _has_scale_of_one(tensor: Any) -> bool:
+    scale = tensor.quantization.scale if tensor.quantization is not None else None
+    return scale is not None and len(scale) == 1 and abs(scale[0] - 1) < 1e-6
+
+
+def _integers(model: Any, tensor: Any) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = np.frombuffer(bytes(memoryview(model.buffers[tensor.buffer].data)), np.int8)
+    if tensor.type != schema.TensorType.INT4:
+        return data
+    # Two to a byte, the first in the lower half.
+    both = np.stack([np.left_shift(data, 4) >> 4, data >> 4], axis=-1).ravel()
+    return both[: int(np.prod(tensor.shape))]
+
+
+def _narrow(model: Any, tensor: Any) -> None:
+    """Store weights of 4 bits, which the converter leaves in bytes where it reshaped them, two to a byte."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    if tensor.type == schema.TensorType.INT4:
+        return
+    values = (
+        np.resize(_integers(model, tensor), (int(np.prod(tensor.shape)) + 1) // 2 * 2).view(np.uint8) & 15
+    )
+    model.buffers.append(schema.BufferT(data=values[::2] | (values[1::2] << 4)))
+    tensor.buffer, tensor.type = len(model.buffers) - 1, schema.TensorType.INT4
+
+
+def _set_scales(tensor: Any, scales: Any) -> None:
+    tensor.quantization.scale = np.asarray(scales, np.float32)
+    tensor.quantization.zeroPoint = np.zeros(len(scales), np.int64)
+    tensor.quantization.quantizedDimension = 0
+    tensor.quantization.min = tensor.quantization.max = None
+
+
+def _widen(model: Any) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    for _code, _name, _weights, bias in _operators(model):
+        if bias is None or bias.type != schema.TensorType.INT32:
+            continue
+        narrow = np.frombuffer(bytes(memoryview(model.buffers[bias.buffer].data)), "<i4")
+        data = np.frombuffer(narrow.astype("<i8").tobytes(), np.uint8)
+        model.buffers.append(schema.BufferT(data=data))
+        bias.buffer, bias.type = len(model.buffers) - 1, schema.TensorType.INT64
