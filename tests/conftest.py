@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 _TESTS = Path(__file__).parent
 
-# As many processes as cores test at once. BLAS's threads would wait for each other, and burn time while they do.
+# As many processes as cores test at once, and more. BLAS's threads would wait for each other, and burn time while they
+# do; how long an example takes says what else the machine does.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 # Devices to test with, for every folder of tests.
 pytest_plugins = ["devicelab.fixtures"]
