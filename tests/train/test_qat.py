@@ -174,7 +174,7 @@ def test_learned_ranges_move_by_their_gradient_and_are_those_of_the_file(tmp_pat
     from edgekit.train import fake_quant
     from edgekit.train.fake_quant import FakeQuant
 
-    monkeypatch.setattr(fake_quant, "_FOLLOWED", 2.0)
+    monkeypatch.setattr(fake_quant, "_FOLLOWED", 1.0)
     _plain, model, x = _trained("residual", ranges="learned")
     roundings = [layer for layer in model.layers if isinstance(layer, FakeQuant) and layer.factors]
     factors = np.array([[float(factor) for factor in layer.factors] for layer in roundings])
