@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from edgekit.formats import open_artifact
 from edgekit.runtimes import open_session
 from edgekit.tensor import Array
 from edgekit.train import teacher_cache
-from edgekit.train.augmentation import Augmentation, mirror
+from edgekit.train.augmentation import Augmentation, Changes
 from edgekit.train.job import Job
 
 _BATCH = 256
@@ -28,7 +29,8 @@ class Teacher:
 
     ``model`` is in any format. ``features`` are pairs of layers, for which it has to be a Keras model.
     ``preprocess`` is its own contract where it differs from the student's. ``cache`` keeps its outputs for the
-    next training.
+    next training. ``views`` is in how many ways each sample is shown to both, where samples are augmented: a student
+    learns from what the teacher says of the very image that it sees (arXiv:2106.05237, section 3).
     """
 
     model: str | Path
@@ -38,6 +40,7 @@ class Teacher:
     feature_loss: Literal["hint", "attention", "relation"] = "hint"
     feature_weight: float = 1.0
     standardize: bool = False
+    views: int = 8
     preprocess: str | None = None
     cache: bool = True
 
@@ -93,18 +96,16 @@ def teach(
     folder = teacher_cache.cache_folder() if teacher.cache else job.checkpoints / "teacher"
     tell = report or (lambda _event: None)
     of = {"teacher": artifact.sha256, "samples": samples, "preprocessing": described}
-    found = teacher_cache.rows(
-        folder / teacher_cache.key(**of), dataset.count, lambda: _outputs(artifact, dataset, tell)
-    )
-    flipped = None
-    if job.augment and Augmentation.parse(job.augment).flip:
-        flipped = teacher_cache.rows(
-            folder / teacher_cache.key(**of, view="mirrored"),
-            dataset.count,
-            lambda: _outputs(artifact, dataset, tell, mirrored=True),
-        )
+    augmentation = Augmentation.parse(job.augment) if job.augment else None
+    found = []
+    for view in range(teacher.views if augmentation else 1):
+        changes = (augmentation or Augmentation()).view(view, dataset.count)
+        which = {"augment": job.augment, "view": view} if view else {}
+        place = folder / teacher_cache.key(**of, **which)
+        compute = partial(_outputs, artifact, dataset, changes, tell)
+        found.append(teacher_cache.rows(place, dataset.count, compute))
     findings = []
-    if found.cached:
+    if all(rows.cached for rows in found):
         message = f"The outputs of {artifact.path.name} on {dataset.count:,} samples were known already."
         findings.append(Finding("EK761", message, "Compute them anew with --no-cache.", Level.NOTE))
     specs = {spec.name: spec for spec in artifact.outputs}
@@ -112,8 +113,7 @@ def teach(
         "model": str(Path(teacher.model).absolute()),
         "sha256": artifact.sha256,
         "samples": samples,
-        "rows": str(found.folder),
-        "mirror_rows": str(flipped.folder) if flipped else None,
+        "rows": [str(rows.folder) for rows in found],
         "outputs": [[name, _unit(specs[name])] for name in names],
         "temperature": teacher.temperature,
         "alpha": teacher.alpha,
@@ -160,12 +160,13 @@ def _unit(spec: TensorSpec) -> float | None:
 
 
 def _outputs(
-    artifact: Artifact, dataset: Dataset, report: Report, *, mirrored: bool = False
+    artifact: Artifact, dataset: Dataset, changes: Changes, report: Report
 ) -> Iterator[Mapping[str, Array]]:
     session = open_session(artifact, threads=len(os.sched_getaffinity(0)))
     try:
         for batch in dataset.batches(_BATCH):
-            yield session.run(mirror(batch.inputs) if mirrored else batch.inputs)
+            rows = slice(batch.first, batch.first + batch.count)
+            yield session.run(changes.of(rows).applied(batch.inputs))
             report({"event": "teacher", "done": batch.first + batch.count, "total": dataset.count})
     finally:
         session.close()

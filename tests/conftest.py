@@ -12,6 +12,9 @@ import pytest
 
 _TESTS = Path(__file__).parent
 
+# As many processes as cores test at once. BLAS's threads would wait for each other, and burn time while they do.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Devices to test with, for every folder of tests.
 pytest_plugins = ["devicelab.fixtures"]
 
@@ -97,9 +100,9 @@ def build_once(tmp_path_factory):
         base = tmp_path_factory.getbasetemp()
         # With pytest-xdist, each process has a folder of its own below the run's.
         folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once-{name}"
-        with folder.with_suffix(".lock").open("w") as lock:
+        with folder.with_name(f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            built = folder.with_suffix(".built")
+            built = folder.with_name(f"{folder.name}.built")
             if not built.exists():
                 folder.mkdir(exist_ok=True)
                 build(folder)

@@ -44,3 +44,47 @@ def test_the_file_agrees_with_the_trained_model(assets, tmp_path, weight_bits, p
     expected = np.round(twin.predict(images.astype(np.float32), verbose=0) * 256 - 128)
     assert (np.abs(outputs - expected) <= 1).mean() >= 0.999
     assert len(np.unique(outputs)) > 100
+
+
+def test_a_keras_2_file_with_depthwise_layers_is_trained_and_exported(assets, tmp_path):
+    import edgekit
+
+    folder, generator = assets / "mlperf-tiny-vww", np.random.default_rng(0)
+    y = generator.integers(0, 2, 48)
+    x = (generator.random((48, 96, 96, 3)) * 0.3 + y[:, None, None, None] * 0.5).astype(np.float32)
+    np.savez(tmp_path / "train.npz", x=x, y=y)
+    trained = edgekit.qat(
+        folder / "vww_96.h5",
+        tmp_path / "vww.keras",
+        train_data=tmp_path / "train.npz",
+        epochs=1,
+        batch_size=16,
+        optimizer="sgd",
+        learning_rate=1e-7,
+        tflite=str(tmp_path / "vww.tflite"),
+    )
+    assert "EK727" in [finding.code for finding in trained.findings]
+    assert trained.report["float_layers"] == []
+    ours, published = (
+        _probabilities(path, x) for path in (tmp_path / "vww.tflite", folder / "vww_96_float.tflite")
+    )
+    assert np.abs(ours - published).mean() < 0.05
+
+
+def _probabilities(path, images):
+    """What a file says of each image, as real numbers: ``(48, 2)``."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    given, made = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    found = []
+    for image in images:
+        scale, zero = given["quantization"]
+        value = np.clip(np.round(image / scale) + zero, -128, 127) if scale else image
+        interpreter.set_tensor(given["index"], value.astype(given["dtype"])[None])
+        interpreter.invoke()
+        output = interpreter.get_tensor(made["index"])[0].astype(np.float32)
+        scale, zero = made["quantization"]
+        found.append((output - zero) * scale if scale else output)
+    return np.array(found)

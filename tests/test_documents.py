@@ -66,7 +66,7 @@ def test_the_file_map_is_complete():
 def test_the_first_screen_has_the_two_commands():
     first_screen = "\n".join(_README.read_text(encoding="utf-8").splitlines()[:25])
     assert re.search(r"^python3 -m venv \.venv && .* && \.venv/bin/edgekit demo$", first_screen, re.MULTILINE)
-    assert re.search(r"^python3 -m venv \.venv && .* && \.venv/bin/pytest -n 2$", first_screen, re.MULTILINE)
+    assert re.search(r"^python3 -m venv \.venv && .* && \.venv/bin/pytest -n 3$", first_screen, re.MULTILINE)
 
 
 def test_the_table_of_commands_is_that_of_the_commands():

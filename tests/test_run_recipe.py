@@ -61,6 +61,16 @@ def test_changes_replace_values_and_their_paths_are_seen_from_here(tmp_path, mon
     assert found.data == {"test": str(tmp_path / "here" / "other.npz")}
 
 
+def test_an_option_inside_of_a_table_is_changed_alone(tmp_path, monkeypatch):
+    (tmp_path / "large.tflite").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    text = _HEAD + '[[step]]\ndo = "qat"\nteacher = { model = "small.tflite", alpha = 0.5 }\n'
+    found = load(tmp_path, text, {"qat.teacher.model": "large.tflite", "qat.teacher.temperature": 2})
+    wanted = {"model": str(tmp_path / "large.tflite"), "alpha": 0.5, "temperature": 2}
+    assert found.steps[0].options == {"teacher": wanted}
+    assert refusal(tmp_path, text, {"qat.teacher.alpha.more": 1}).code == "EK776"
+
+
 @pytest.mark.parametrize(
     ("text", "code", "word"),
     [

@@ -73,6 +73,8 @@ def teacher_options(*, required: bool = False) -> Callable[[Callable[..., Any]],
                      help="Weight of each pair of layers in the loss."),
         click.option("--teacher-preprocess", metavar="SPEC",
                      help="The teacher's preprocessing contract.  [default: that of --preprocess]"),
+        click.option("--views", type=click.IntRange(1, 64), default=8, show_default=True,
+                     help="With --augment: ways in which each sample is shown to teacher and student."),
         click.option("--no-cache", is_flag=True, help="Do not keep the teacher's answers for the next training."),
     ]  # fmt: skip
 
@@ -93,7 +95,7 @@ def chosen_teacher(options: dict[str, Any]) -> "Teacher | None":
     from edgekit.teacher_pass import Teacher
 
     model, features, no_cache = options.pop("teacher"), options.pop("features"), options.pop("no_cache")
-    names = ("temperature", "alpha", "standardize", "feature_loss", "feature_weight")
+    names = ("temperature", "alpha", "standardize", "views", "feature_loss", "feature_weight")
     chosen = {name: options.pop(name) for name in names}
     preprocess = options.pop("teacher_preprocess")
     if model is None:

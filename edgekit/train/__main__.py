@@ -49,7 +49,8 @@ def _do(text: str, report: Report) -> bool:
         result = run(job, report)
         shutil.rmtree(job.checkpoints, ignore_errors=True)
         # Whatever the user's own code imported or changed would still be there for the next job.
-        stays = not LOADED
+        # Operations that several devices do together are numbered through the process, and must not be mixed up.
+        stays = not LOADED and job.strategy is None
         report({"event": "done", "result": result, "stays": stays})
         return stays
     except EdgekitError as error:

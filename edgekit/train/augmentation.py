@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,8 @@ _IMAGE_AXES = 4
 class Augmentation:
     """What may happen to an image: ``flip`` mirrors half of them, ``shift`` moves them by so many pixels at most.
 
-    Pixels beyond the border are those mirrored at it. A teacher is asked about each image and its mirror image; its
-    answers stand for the moved ones too.
+    Pixels beyond the border are those mirrored at it. Where a teacher is listened to, each sample has a few views that
+    stay the same, so that the teacher can be asked about each of them once.
     """
 
     flip: bool = False
@@ -40,39 +41,65 @@ class Augmentation:
             flip, shift = flip or bool(found[1]), int(found[2]) if found[2] else shift
         return cls(flip, shift)
 
-    def applied(
-        self, inputs: Mapping[str, Array], generator: np.random.Generator
-    ) -> tuple[dict[str, Array], Array]:
-        """A batch changed at random.
+    def drawn(self, count: int, generator: np.random.Generator) -> "Changes":
+        """What happens to so many images."""
+        mirrored = generator.random(count) < 0.5 if self.flip else np.zeros(count, np.bool_)
+        moves = (
+            generator.integers(-self.shift, self.shift, (count, 2), endpoint=True)
+            if self.shift
+            else np.zeros((count, 2), np.int64)
+        )
+        return Changes(mirrored, moves)
+
+    def view(self, number: int, count: int) -> "Changes":
+        """What happens to each sample of a dataset in one of its views: the same each time.
+
+        The first is every image as it is.
+        """
+        if number == 0:
+            return Changes(np.zeros(count, np.bool_), np.zeros((count, 2), np.int64))
+        return self.drawn(count, np.random.default_rng(number))
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What happens to some images.
+
+    ``mirrored`` tells which are, ``(128,)`` of bool; ``moves`` by how many pixels each shows what lies further down
+    and right, ``(128, 2)``.
+    """
+
+    mirrored: Array
+    moves: Array
+
+    def of(self, rows: Any) -> "Changes":
+        """Those of some of the images."""
+        return Changes(self.mirrored[rows], self.moves[rows])
+
+    def applied(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """A batch changed.
 
         Args:
             inputs: Arrays by the names of the inputs; those of four axes are images, ``(128, 32, 32, 3)``. All
-                images of one sample change together.
-            generator: Where chance comes from.
-
-        Returns:
-            The new arrays, and which samples were mirrored: ``(128,)`` of bool.
+                images of one sample change alike.
         """
-        count = len(next(iter(inputs.values())))
-        mirrored = generator.random(count) < 0.5 if self.flip else np.zeros(count, np.bool_)
-        moves = generator.integers(-self.shift, self.shift, (count, 2), endpoint=True) if self.shift else None
-        return {name: self._changed(array, mirrored, moves) for name, array in inputs.items()}, mirrored
+        return {name: self._changed(array) for name, array in inputs.items()}
 
-    def _changed(self, images: Array, mirrored: Array, moves: Array | None) -> Array:
+    def _changed(self, images: Array) -> Array:
         if images.ndim != _IMAGE_AXES:
             return images
         rows, columns = axes = image_axes(images.shape)
         changed = images.copy()
-        changed[mirrored] = np.flip(images[mirrored], columns)
-        if moves is None:
+        changed[self.mirrored] = np.flip(images[self.mirrored], columns)
+        if not self.moves.any():
             return changed
-        room = tuple(min(self.shift, images.shape[axis] - 1) for axis in axes)
+        room = [min(int(np.abs(self.moves).max()), images.shape[axis] - 1) for axis in axes]
         widths = [(0, 0)] * _IMAGE_AXES
         for axis, width in zip(axes, room, strict=True):
             widths[axis] = (width, width)
         padded = np.pad(changed, widths, mode="reflect")
         window = [slice(None)] * (_IMAGE_AXES - 1)
-        for index, (down, right) in enumerate(np.clip(moves, [-edge for edge in room], room)):
+        for index, (down, right) in enumerate(np.clip(self.moves, [-edge for edge in room], room)):
             window[rows - 1] = slice(room[0] + down, room[0] + down + images.shape[rows])
             window[columns - 1] = slice(room[1] + right, room[1] + right + images.shape[columns])
             changed[index] = padded[index][tuple(window)]
@@ -82,16 +109,6 @@ class Augmentation:
 def image_axes(shape: Sequence[int | None]) -> tuple[int, int]:
     """The axes of height and width: ``(1, 2)`` of ``(n, 32, 32, 3)``, ``(2, 3)`` of ``(n, 3, 32, 32)``."""
     return (2, 3) if shape[1] in _CHANNELS and shape[-1] not in _CHANNELS else (1, 2)
-
-
-def mirror(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Every image of a batch mirrored; what is no image stays."""
-    return {
-        name: np.ascontiguousarray(np.flip(array, image_axes(array.shape)[1]))
-        if array.ndim == _IMAGE_AXES
-        else array
-        for name, array in inputs.items()
-    }
 
 
 def check_images(inputs: Mapping[str, Array], labels: Array | None) -> None:

@@ -1,6 +1,6 @@
 """Samples for Keras: shuffled anew in each epoch by the seed, in memory where they fit and as a stream where not."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from edgekit.data import Dataset
 from edgekit.data.function import FunctionSource
 from edgekit.errors import DataError
 from edgekit.tensor import Array
-from edgekit.train.augmentation import Augmentation, check_images
+from edgekit.train.augmentation import Augmentation, Changes, check_images
 from edgekit.train.objective import Labels
 
 # As much as may lie in memory; beyond it batches are drawn from a window of this many samples.
@@ -26,7 +26,8 @@ class Feed:
         dataset: Labelled samples.
         names: The inputs of the model in their order.
         targets: Rows beside the labels, by name, one per sample.
-        mirrored: The same rows for the mirror images, where ``augmentation`` makes some.
+        views: The same rows for each further view of the samples, where ``augmentation`` makes some: then an epoch
+            takes one of the views of each sample.
         augmentation: How images change at random in ``epoch``.
 
     Raises:
@@ -39,11 +40,14 @@ class Feed:
         names: tuple[str, ...],
         targets: Mapping[str, Array] | None = None,
         *,
-        mirrored: Mapping[str, Array] | None = None,
+        views: Sequence[Mapping[str, Array]] = (),
         augmentation: Augmentation | None = None,
     ) -> None:
         self._dataset, self._names, self._targets = dataset, names, dict(targets or {})
-        self._mirrored, self._augmentation = dict(mirrored or {}), augmentation
+        self._augmentation = augmentation
+        self._views = [self._targets, *views]
+        fixed = augmentation or Augmentation()
+        self._shown = [fixed.view(number, dataset.count) for number in range(len(self._views))]
         first = next(iter(dataset.batches(1)))
         if first.labels is None:
             raise DataError(
@@ -119,11 +123,20 @@ class Feed:
     ) -> Any:
         if self._augmentation is None:
             return self._pair(inputs, labels, rows)
-        inputs, flipped = self._augmentation.applied(inputs, generator)
-        return self._pair(inputs, labels, rows, flipped)
+        if not self._targets:
+            return self._pair(self._augmentation.drawn(len(rows), generator).applied(inputs), labels, rows)
+        chosen = generator.integers(len(self._views), size=len(rows))
+        return self._pair(self._shown_as(chosen, rows).applied(inputs), labels, rows, chosen)
+
+    def _shown_as(self, chosen: Array, rows: Array) -> Changes:
+        """What happens to each of these samples in the view that was chosen for it."""
+        parts = [(self._shown[number].mirrored, self._shown[number].moves) for number in chosen]
+        pairs = [(mirrored[row], moves[row]) for (mirrored, moves), row in zip(parts, rows, strict=True)]
+        mirrored, moves = zip(*pairs, strict=True)
+        return Changes(np.array(mirrored), np.array(moves))
 
     def _pair(
-        self, inputs: Mapping[str, Array], labels: Array | None, rows: Array, flipped: Array | None = None
+        self, inputs: Mapping[str, Array], labels: Array | None, rows: Array, chosen: Array | None = None
     ) -> Any:
         given = [np.asarray(inputs[name], np.float32) for name in self._names]
         x = given[0] if len(given) == 1 else tuple(given)
@@ -131,9 +144,9 @@ class Feed:
         if not self._targets:
             return x, y
         said = {name: array[rows] for name, array in self._targets.items()}
-        if flipped is not None:
-            for name, array in self._mirrored.items():
-                said[name][flipped] = array[rows[flipped]]
+        for number, view in enumerate(self._views if chosen is not None else ()):
+            for name, array in view.items():
+                said[name][chosen == number] = array[rows[chosen == number]]
         return x, {"label": y, **said}
 
     def _specs(self, first: Any) -> Any:

@@ -60,7 +60,7 @@ def fit(
     arguments = {"optimizer": optimizer, "loss": objective.loss, "metrics": objective.metrics}
     model.compile(**{**arguments, **prepared.compile_with})
     model.optimizer.build(model.trainable_variables)
-    rate = float(model.optimizer.learning_rate)
+    rate = float(np.asarray(model.optimizer.learning_rate))
     loop = _Loop(prepared, objective, job, checkpoint, report)
     started = loop.resume()
     loop.feeds = feeds

@@ -70,10 +70,13 @@ def _from_keras_2(old: Any) -> Any:
             "Write these layers with those of Keras 3, and save the model again.",
         )
     try:
-        new = keras.models.model_from_json(json.dumps(config))
+        # Keras 3 knows this class of its own by its module alone, which Keras 2 did not write.
+        new = keras.models.model_from_json(json.dumps(config), {"Functional": keras.Model})
         new.set_weights(old.get_weights())
     except (ValueError, TypeError, KeyError) as error:
-        raise ModelError("EK728", f"{old.name} cannot be brought to Keras 3: {error}") from error
+        # Keras writes out all of the configuration first, and the reason last.
+        reason = str(error).strip().splitlines()[-1][-200:]
+        raise ModelError("EK728", f"{old.name} cannot be brought to Keras 3: {reason}") from error
     _compare(old, new)
     return new
 
@@ -86,6 +89,9 @@ def _translate(config: Any, missing: list[str]) -> None:
                 missing.append(f"{inner['name']} ({kind})")
             for key in _UNKNOWN.get(kind, ()):
                 inner.pop(key, None)
+            axis = inner.get("axis")
+            if kind == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
+                inner["axis"] = axis[0]
         for value in config.values():
             _translate(value, missing)
     elif isinstance(config, list):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from edgekit.errors import DataError, UsageError
 from edgekit.tensor import Array
@@ -78,7 +79,10 @@ def total_loss(loss: Any, labels: Any, outputs: Sequence[Any]) -> Any:
     """
     losses = loss if isinstance(loss, list) else [loss]
     given = labels if isinstance(labels, tuple) else (labels,)
-    return sum(one(wanted, output) for one, wanted, output in zip(losses, given, outputs, strict=True))
+    return sum(
+        keras.ops.mean(one(wanted, output))
+        for one, wanted, output in zip(losses, given, outputs, strict=True)
+    )
 
 
 def _optimizer(compiled: Mapping[str, Any] | None, job: Job) -> Any:
@@ -92,6 +96,8 @@ def _optimizer(compiled: Mapping[str, Any] | None, job: Job) -> Any:
     rate = job.learning_rate
     if rate is None and (job.optimizer or not (compiled or {}).get("optimizer")):
         rate = _LEARNING_RATE
+    if rate is None and job.learning_rate_decay != "none":
+        rate = float(np.asarray(optimizer.learning_rate))
     if rate is None:
         return optimizer
     # One that was made with a schedule of rates takes no other rate any more.

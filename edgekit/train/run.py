@@ -20,6 +20,7 @@ from edgekit.train.augmentation import Augmentation
 from edgekit.train.checkpoint import Checkpoint
 from edgekit.train.distributed import check_batches, devices_of
 from edgekit.train.export import export_float, export_qat, export_sparse
+from edgekit.train.fake_quant import FakeQuant
 from edgekit.train.feeding import Feed
 from edgekit.train.fitting import fit
 from edgekit.train.job import Job
@@ -74,7 +75,7 @@ def _run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any
             train,
             names,
             prepared.targets,
-            mirrored=prepared.mirrored_targets,
+            views=prepared.views,
             augmentation=Augmentation.parse(job.augment) if job.augment else None,
         ),
         Feed(validation, names) if validation else None,
@@ -111,8 +112,11 @@ def _dataset(spec: str, model: Any, job: Job) -> Dataset:
         TensorSpec(tensor.name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
         for tensor in model.inputs
     )
-    # A Sequential model has one output, and no names of outputs.
-    outputs = getattr(model, "output_names", None) or [""]
+    # A Sequential model has one output, and no names of outputs. QAT puts a layer of its own behind each.
+    outputs = [
+        name.removesuffix("_output") if isinstance(model.get_layer(name), FakeQuant) else name
+        for name in getattr(model, "output_names", None) or [model.layers[-1].name]
+    ]
     return with_output_labels(open_dataset(spec, preprocess=job.preprocess), outputs).bind(specs)
 
 

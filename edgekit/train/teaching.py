@@ -14,7 +14,7 @@ from edgekit.errors import DataError, ModelError
 from edgekit.findings import Finding, Level
 from edgekit.tensor import Array
 from edgekit.train import teacher_cache
-from edgekit.train.augmentation import mirror
+from edgekit.train.augmentation import Augmentation
 from edgekit.train.distillation import (
     DistillationOptions,
     TeacherOutput,
@@ -63,9 +63,7 @@ def with_teacher(prepared: Prepared, plain: Any, loss: Any, context: Context) ->
         feature_weight=teacher["feature_weight"],
         standardize=teacher["standardize"],
     )
-    count, mirror_rows = context.train.count, teacher["mirror_rows"]
-    arrays = teacher_cache.read(Path(teacher["rows"]), count)
-    mirrored = teacher_cache.read(Path(mirror_rows), count) if mirror_rows else {}
+    arrays, *views = (teacher_cache.read(Path(rows), context.train.count) for rows in teacher["rows"])
     ends = _ends(plain, loss)
     outputs, findings = _outputs(plain, arrays, ends, teacher)
     right = _right(context, arrays[outputs[0].rows], outputs[0])
@@ -76,19 +74,15 @@ def with_teacher(prepared: Prepared, plain: Any, loss: Any, context: Context) ->
     student = prepared.model
     if options.features:
         student = _flat(student)
-        features = _features(options, context)
-        if not features.cached:
-            context.say("The layers of the teacher were computed.")
-        arrays |= features.arrays
-        if mirror_rows:
-            mirrored |= _features(options, context, mirrored=True).arrays
+        for number, said in enumerate((arrays, *views)):
+            said.update(_features(options, context, number).arrays)
     widths = {name: array.shape[-1] for name, array in arrays.items() if options.feature_loss == "hint"}
     model = apply_distillation(student, outputs, options, ends=ends, widths=widths)
     return replace(
         prepared,
         model=model,
         targets={**prepared.targets, **arrays},
-        mirrored_targets={**prepared.mirrored_targets, **mirrored},
+        views=views,
         finish=lambda fitted: _student(fitted, prepared.finish(student)),
         report=lambda made: {**prepared.report(made), "teacher": {**_told(teacher), "accuracy": right}},
         findings=[*prepared.findings, *findings],
@@ -198,25 +192,24 @@ def _flat(model: Any) -> Any:
     return graph.build(copying(graph))
 
 
-def _features(
-    options: DistillationOptions, context: Context, *, mirrored: bool = False
-) -> teacher_cache.TeacherRows:
-    """What the layers of the teacher give for each sample, from disk where they were computed before."""
+def _features(options: DistillationOptions, context: Context, view: int) -> teacher_cache.TeacherRows:
+    """What the layers of the teacher give for a view of each sample, from disk where they were computed before."""
     teacher = context.job.teacher or {}
-    place = Path(teacher["mirror_rows" if mirrored else "rows"])
+    place = Path(teacher["rows"][view])
     names = [one for one, _other in options.features]
     key = teacher_cache.key(outputs=place.name, layers=names, kind=options.feature_loss)
 
     def compute() -> Iterator[Mapping[str, Array]]:
+        context.say("The layers of the teacher are computed.")
         model = _flat(load_trainable(Path(teacher["model"])).model)
         tensors = [layer_output(model, name, "teacher") for name in names]
         inner = keras.Model(model.inputs, tensors)
-        return _run(inner, options.feature_loss, context, mirrored=mirrored)
+        return _run(inner, options.feature_loss, context, view)
 
     return teacher_cache.rows(place.with_name(key), context.train.count, compute)
 
 
-def _run(model: Any, kind: FeatureLoss, context: Context, *, mirrored: bool) -> Iterator[Mapping[str, Array]]:
+def _run(model: Any, kind: FeatureLoss, context: Context, view: int) -> Iterator[Mapping[str, Array]]:
     job = context.job
     specs = tuple(
         TensorSpec(tensor.name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
@@ -224,8 +217,10 @@ def _run(model: Any, kind: FeatureLoss, context: Context, *, mirrored: bool) -> 
     )
     contract = (job.teacher or {})["preprocess"] or job.preprocess
     dataset = open_dataset(job.train, preprocess=contract).bind(specs)
+    augmentation = Augmentation.parse(job.augment) if job.augment else Augmentation()
+    changes = augmentation.view(view, dataset.count)
     for batch in dataset.batches(_BATCH):
-        inputs = mirror(batch.inputs) if mirrored else batch.inputs
+        inputs = changes.of(slice(batch.first, batch.first + batch.count)).applied(batch.inputs)
         given = [inputs[spec.name] for spec in specs]
         made = keras.tree.flatten(model(given[0] if len(given) == 1 else given, training=False))
         yield {f"feature_{i}": np.asarray(teacher_view(tensor, kind)) for i, tensor in enumerate(made)}

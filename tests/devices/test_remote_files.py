@@ -375,9 +375,8 @@ def test_ctrl_c_leaves_nothing_running_on_the_device(sshd, source, doing):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as program:  # fmt: skip
         assert program.stdout.readline()
-        time.sleep(0.3)
+        wait_until(lambda: len(sshd.programs()) >= 2, "programs on the device")
         running = sshd.programs()
-        assert len(running) >= 2
         began = time.monotonic()
         program.send_signal(signal.SIGINT)
         _, said = program.communicate(timeout=30)

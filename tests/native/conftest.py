@@ -35,17 +35,18 @@ def python_worker():
 
 
 @pytest.fixture(scope="session")
-def asan_runner(tmp_path_factory):
+def asan_runner(build_once):
     """The runner for this machine, which ends at the first wrong access or undefined behaviour."""
     if shutil.which("gcc") is None:
         pytest.skip("there is no gcc")
-    program = tmp_path_factory.mktemp("asan") / "runner"
     sources = [path for path in native_runner.SOURCES.glob("*.c") if path.name != "old_glibc.c"]
-    done = subprocess.run(
-        ["gcc", *_TEST_FLAGS, "-o", program, *sources, "-ldl"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return program
+
+    def build(folder):
+        command = ["gcc", *_TEST_FLAGS, "-o", folder / "runner", *sources, "-ldl"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    return build_once("asan", build) / "runner"
 
 
 @pytest.fixture(scope="session")

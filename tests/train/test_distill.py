@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
@@ -50,7 +51,7 @@ def test_a_teacher_of_any_format_answers_as_in_its_own_runtime(models, tmp_path,
     assert findings == []
     name, unit = job.teacher["outputs"][0]
     assert unit is None
-    said = np.load(f"{job.teacher['rows']}/0.npy")
+    said = np.load(f"{job.teacher['rows'][0]}/0.npy")
     with np.load(models.train_data) as arrays:
         labels = arrays["y"]
     assert said.shape == (1200, 10)
@@ -60,11 +61,28 @@ def test_a_teacher_of_any_format_answers_as_in_its_own_runtime(models, tmp_path,
     assert name
 
 
+def test_a_teacher_is_asked_about_each_view_of_an_augmented_sample(models, tmp_path):
+    student, path = edgekit.open_artifact(models.keras_cnn), models.tflite_cnn
+    job, _findings = teach(
+        replace(_job(models, tmp_path), augment="shift:2"), student, Teacher(path, views=3)
+    )
+    plain, *moved = (np.load(f"{rows}/0.npy") for rows in job.teacher["rows"])
+    assert len(moved) == 2
+    from edgekit.train.augmentation import Augmentation
+
+    with np.load(models.train_data) as arrays:
+        shown = Augmentation(shift=2).view(2, 1200).applied({"x": arrays["x"].reshape(1200, 8, 8, 1)})["x"]
+    np.savez(tmp_path / "shown.npz", x=shown, y=np.zeros(1200, np.int64))
+    again, _found = teach(_job(models, tmp_path, tmp_path / "shown.npz"), student, Teacher(path))
+    np.testing.assert_allclose(np.load(f"{again.teacher['rows'][0]}/0.npy"), moved[1], atol=1e-6)
+    assert not np.allclose(plain, moved[1])
+
+
 def test_an_int8_teacher_tells_its_step(models, tmp_path):
     student = edgekit.open_artifact(models.keras_cnn)
     job, _findings = teach(_job(models, tmp_path), student, Teacher(models.tflite_cnn_int8, cache=False))
     assert job.teacher["outputs"][0][1] == pytest.approx(1 / 256, rel=0.01)
-    assert str(job.checkpoints) in job.teacher["rows"]
+    assert str(job.checkpoints) in job.teacher["rows"][0]
     assert not (tmp_path / "cache").exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import edgekit
 from edgekit.cli import run
-from edgekit.errors import UsageError
+from edgekit.errors import OutputError, UsageError
 from edgekit.workflows.prune import _amount
 
 
@@ -51,14 +51,75 @@ def samples(tmp_path_factory):
     return path
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"output": "o.h5"}, {"tflite": "there.txt"}, {"csv": "there.txt"}, {"tensorboard": "there.txt"}],
+    ids=str,
+)
+def test_outputs_are_looked_at_before_any_work(tmp_path, fields):
+    (tmp_path / "there.txt").write_text("kept")
+    output, *_none = places = [tmp_path / fields.pop("output", "o.keras")]
+    given = {name: str(tmp_path / value) for name, value in fields.items()}
+    with pytest.raises((UsageError, OutputError), match=r"does not end in \.keras|exists already"):
+        # There is no model either, which would be told by whatever came first.
+        edgekit.prune(
+            tmp_path / "m.keras", output, train_data="d.npz", structured=True, target_latency=0.5, **given
+        )
+    assert (tmp_path / "there.txt").read_text() == "kept"
+    assert not any(place.exists() for place in places)
+
+
+def _stop_at(key, value):
+    """Progress that ctrl-C ends."""
+
+    def report(event):
+        if event.get(key) == value:
+            raise KeyboardInterrupt
+
+    return report
+
+
+@pytest.mark.slow
+def test_magnitude_pruning_that_was_interrupted_goes_on_along_its_schedule(models, samples, tmp_path):
+    options = {"train_data": samples, "epochs": 3, "sparsity": 0.8, "batch_size": 16, "benchmark": False}
+    whole = edgekit.prune(models.keras_cnn, tmp_path / "whole.keras", **options)
+    output = tmp_path / "resumed.keras"
+    with pytest.raises(KeyboardInterrupt):
+        edgekit.prune(models.keras_cnn, output, progress=_stop_at("event", "epoch"), **options)
+    resumed = edgekit.prune(models.keras_cnn, output, resume=True, **options)
+    assert "EK729" in [finding.code for finding in resumed.findings]
+    assert [epoch.numbers for epoch in resumed.epochs] == [epoch.numbers for epoch in whole.epochs]
+    assert resumed.report["kernels"] == whole.report["kernels"]
+    with pytest.raises(KeyboardInterrupt):
+        edgekit.prune(
+            models.keras_cnn, output, overwrite=True, progress=_stop_at("event", "epoch"), **options
+        )
+    other = {**options, "sparsity": 0.5, "overwrite": True, "epochs": 1}
+    anew = edgekit.prune(models.keras_cnn, output, resume=True, **other)
+    assert "EK738" in [finding.code for finding in anew.findings]
+
+
 @pytest.mark.slow
 def test_two_steps_reach_the_budget_of_macs(models, samples, tmp_path, capfd):
     output, tflite = tmp_path / "small.keras", tmp_path / "small.tflite"
     arguments = ["--json", "prune", str(models.keras_cnn), "-o", str(output), "--train", str(samples)]
     arguments += ["--validation", str(samples), "--structured", "--target-macs", "50%", "--multiple", "1"]
     arguments += ["--steps", "2", "--epochs", "2", "--criterion", "taylor", "--tflite", str(tflite)]
-    assert run(arguments) == 0
-    result = json.loads(capfd.readouterr().out)["result"]
+    options = {"target_macs": "50%", "multiple": 1, "steps": 2, "epochs": 2, "criterion": "taylor"}
+    logs, progress = tmp_path / "log.csv", _stop_at("text", "step 2 of 2")
+    options |= {"tflite": str(tflite), "csv": str(logs), "validation": str(samples), "progress": progress}
+    with pytest.raises(KeyboardInterrupt):
+        edgekit.prune(models.keras_cnn, output, train_data=samples, structured=True, **options)
+    first = logs.read_text()
+    assert [line.split(",")[0] for line in first.splitlines()] == ["epoch", "1"]
+
+    assert run([*arguments, "--csv", str(logs), "--resume"]) == 0
+    shown = capfd.readouterr()
+    assert "epoch 2 of 2" in shown.err
+    assert "epoch 1 of 2" not in shown.err
+    assert logs.read_text().startswith(first)
+    assert [line.split(",")[0] for line in logs.read_text().splitlines()] == ["epoch", "1", "2"]
+    result = json.loads(shown.out)["result"]
     report = result["report"]
     assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2]
     assert report["budget"]["after"] <= 0.5 * report["budget"]["before"]
@@ -77,10 +138,27 @@ def test_two_steps_reach_the_budget_of_macs(models, samples, tmp_path, capfd):
 def test_a_size_is_that_of_the_file_and_one_too_small_is_refused(models, samples, tmp_path):
     output, tflite = tmp_path / "small.keras", tmp_path / "small.tflite"
     options = {"train_data": samples, "structured": True, "epochs": 1, "benchmark": False, "multiple": 1}
-    done = edgekit.prune(models.keras_cnn, output, target_size="70%", tflite=tflite, **options)
-    sizes = done.report["files"]["float32"]
+    done = edgekit.prune(
+        models.keras_cnn,
+        output,
+        target_size="70%",
+        precision="int4-per-tensor",
+        teacher=models.keras_cnn,
+        augment="shift:1",
+        learning_rate_decay="cosine",
+        tflite=tflite,
+        **options,
+    )
+    sizes = done.report["files"]["int4-per-tensor"]
     limit = 0.7 * sizes["before"]["size_bytes"]
-    assert 0.85 * limit < tflite.stat().st_size <= limit
+    assert 0.85 * limit < sizes["after"]["size_bytes"] <= limit
+    # The teacher was trained on other images, which is said.
+    assert "EK769" in {finding.code for finding in done.findings}
+    assert tflite.stat().st_size == done.report["files"]["float32"]["after"]["size_bytes"]
+    # What was promised is the size of the file that 4-bit training makes later.
+    later = {"train_data": samples, "epochs": 1, "weight_bits": 4, "per_channel": False, "overwrite": True}
+    edgekit.qat(output, tmp_path / "qat.keras", tflite=tflite, **later)
+    assert abs(tflite.stat().st_size - sizes["after"]["size_bytes"]) <= 64
     kept = output.read_bytes()
     with pytest.raises(UsageError, match=r"1,000 bytes cannot be reached: .* is the least") as caught:
         edgekit.prune(models.keras_cnn, output, target_size="1KB", overwrite=True, **options)

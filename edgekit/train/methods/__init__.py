@@ -36,9 +36,9 @@ class Prepared:
 
     ``model`` is what is fitted; its weights are what a checkpoint keeps. ``callbacks`` are Keras's. ``targets`` are
     arrays with one row for each training sample which the loss sees beside its label: a teacher's outputs,
-    ``{"teacher": (20000, 10)}``; ``mirrored_targets`` are the same for mirror images. ``compile_with`` replaces
-    arguments of ``model.compile``. ``finish`` makes of the fitted model the one that is saved, ``report`` the
-    method's part of the JSON document. ``export`` is how the ``.tflite`` is made: ``"trained"`` for scales that
+    ``{"teacher": (20000, 10)}``; ``views`` are the same for each further view of the samples. ``compile_with``
+    replaces arguments of ``model.compile``. ``finish`` makes of the fitted model the one that is saved, ``report``
+    the method's part of the JSON document. ``export`` is how the ``.tflite`` is made: ``"trained"`` for scales that
     were trained, ``"none"`` for a float file, ``"sparse"`` for one with sparse tensors. ``judged_from`` is the
     first epoch, counted from 1, that may be the best one: those before are of a model that is not yet as small as
     it shall be.
@@ -47,7 +47,7 @@ class Prepared:
     model: Any
     callbacks: Sequence[Any] = ()
     targets: Mapping[str, "Array"] = field(default_factory=dict)
-    mirrored_targets: Mapping[str, "Array"] = field(default_factory=dict)
+    views: Sequence[Mapping[str, "Array"]] = ()
     compile_with: Mapping[str, Any] = field(default_factory=dict)
     finish: Callable[[Any], Any] = lambda model: model
     report: Callable[[Any], dict[str, Any]] = lambda _model: {}
