@@ -25,6 +25,8 @@ _MOMENTUM = 0.95
 _SMALLEST = 1e-6
 _FINE = 1024.0
 _LEAST_FACTOR = 0.05
+# Learned ends follow so many batches before they are learned: one batch says little about them.
+_FOLLOWED = 50.0
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator] # TensorFlow has no types
@@ -37,8 +39,8 @@ def _slowed(value: Any, rate: Any) -> Any:
 class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
     """Rounds what passes to ``bits`` bits over one range for the whole tensor.
 
-    ``ranges`` is ``"moving"`` for a moving average of what was seen, or ``"learned"`` for ends that are trained
-    with the weights, from the first batch on: as factors of what was seen there, so that the same learning rate fits
+    ``ranges`` is ``"moving"`` for a moving average of what was seen, or ``"learned"`` for ends that are
+    trained with the weights after such an average of 50 batches: as factors of it, so that the same learning rate fits
     ranges of any size, and with the gradient of arXiv:1902.08153, section 2.2, which is small where many values make
     it. ``fixed`` is the range of an operator that has no choice: softmax's
     ``(0, 255 / 256)``. ``settled`` is what ``settle`` makes of it once it is trained.
@@ -106,7 +108,8 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
         rate = 1.0
         if self.factors:
             values = tf.cast(tf.maximum(tf.size(x) // tf.maximum(tf.shape(x)[0], 1), 1), tf.float32)
-            rate = (1 - self.frozen) / tf.sqrt(values * (2 ** (self.bits - 1) - 1))
+            learning = tf.cast(self.seen >= _FOLLOWED, tf.float32) * (1 - self.frozen)
+            rate = learning / tf.sqrt(values * (2 ** (self.bits - 1) - 1))
         low, high = self.ends(rate)
         return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=self.bits)
 
@@ -124,13 +127,12 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
         high = tf.maximum(tf.reduce_max(x), _SMALLEST)
         if self.bits == 16:
             high = tf.maximum(high, -low)
-        first = self.seen < 0.5
-        # Learned ends follow only the first batch: from there the gradient moves them.
-        rate = 0.0 if self.ranges == "learned" else (1 - _MOMENTUM) * (1 - self.frozen)
-        rate = tf.where(first, 1.0, rate)
+        rate = tf.where(self.seen < 0.5, 1.0, (1 - _MOMENTUM) * (1 - self.frozen))
+        if self.factors:  # from here on the gradient moves the ends
+            rate = tf.where(self.seen < _FOLLOWED, rate, 0.0)
         self.low.assign(self.low + rate * (low - self.low))
         self.high.assign(self.high + rate * (high - self.high))
-        self.seen.assign(1.0)
+        self.seen.assign(tf.minimum(self.seen + 1, _FOLLOWED))
 
     def grid(self) -> tuple[float, int]:
         """Scale and zero point of int8 values, nudged as TensorFlow nudges them."""
