@@ -48,6 +48,8 @@ _STRUCTURED = [
                  help="Rank all channels together, or take the same share of each layer."),
     click.option("--min-channels", type=click.IntRange(min=1), default=4, show_default=True,
                  help="Channels that every layer keeps."),
+    click.option("--min-share", type=click.FloatRange(0, 1), default=0.25, show_default=True,
+                 help="Share of its channels that every layer keeps."),
     click.option("--multiple", type=click.IntRange(min=1), default=4, show_default=True,
                  help="Keep multiples of so many channels, as kernels like them."),
     click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True,

@@ -21,14 +21,16 @@ Scope = Literal["global", "layer"]
 class ChannelOptions:
     """How channels are chosen.
 
-    ``scope`` ranks all channels together (``taylor``: by the change of the loss for each multiply-accumulate that is
-    saved), or takes the same share of each layer. Each layer keeps ``min_channels``
-    at least and, as far as it has so many, a ``multiple``. Layers whose names match ``exclude`` stay as they are.
+    ``scope`` ranks all channels together (``taylor``: by the change of the loss for each multiply-accumulate, or each
+    weight, that is saved), or takes the same share of each layer. Each layer keeps ``min_channels`` and ``min_share``
+    of its own at least and, as far as it has so many, a ``multiple``: what one channel changes says little of what
+    becomes of a layer that loses nearly all. Layers whose names match ``exclude`` stay as they are.
     """
 
     criterion: Criterion = "l2"
     scope: Scope = "global"
     min_channels: int = 4
+    min_share: float = 0.25
     multiple: int = 4
     exclude: tuple[str, ...] = ()
 
@@ -40,9 +42,16 @@ class Ranking:
         channels: The channels of a model.
         scores: Their importance, ``(channels.count,)``.
         options: Scope, minimum and multiple.
+        cost: What a channel has to be worth: ``channels.macs`` or ``channels.parameters``, by what is to be saved.
     """
 
-    def __init__(self, channels: Channels, scores: Scores, options: ChannelOptions) -> None:
+    def __init__(
+        self,
+        channels: Channels,
+        scores: Scores,
+        options: ChannelOptions,
+        cost: Callable[[Flags], float] | None = None,
+    ) -> None:
         self._options = options
         self._all = np.ones(channels.count, np.bool_)
         units = np.flatnonzero(channels.removable)
@@ -58,8 +67,9 @@ class Ranking:
         if options.scope == "layer":
             value = -share
         elif options.criterion == "taylor":
-            # A change of the loss has to be worth the multiplications: else the cheapest layers are emptied first.
-            value = scores[units] / _macs_of_one(channels, units, self._group)[self._group]
+            # A change of the loss has to be worth what it saves: else the cheapest layers are emptied first.
+            saved = _saved_by_one(channels, units, self._group, cost or channels.macs)
+            value = scores[units] / saved[self._group]
         else:
             value = scores[units]
         self._order = np.argsort(value, kind="stable")
@@ -68,7 +78,8 @@ class Ranking:
         """The mask of channels that stay when the ``removed`` least important go, minimum and multiple kept."""
         options = self._options
         gone = np.bincount(self._group[self._order[:removed]], minlength=len(self._sizes))
-        stay = np.maximum(self._sizes - gone, options.min_channels)
+        least = np.maximum(options.min_channels, np.ceil(options.min_share * self._sizes).astype(np.int64))
+        stay = np.maximum(self._sizes - gone, least)
         stay = np.minimum(-(-stay // options.multiple) * options.multiple, self._sizes)
         keep = self._all.copy()
         keep[self._units] = self._above < stay[self._group]
@@ -86,13 +97,13 @@ class Ranking:
         return found if found <= self.most else None
 
 
-def _macs_of_one(channels: Channels, units: Ids, group: Ids) -> Array:
-    """The multiply-accumulates that go with one channel of each group."""
+def _saved_by_one(channels: Channels, units: Ids, group: Ids, cost: Callable[[Flags], float]) -> Array:
+    """What goes with one channel of each group."""
     keep = np.ones(channels.count, np.bool_)
-    whole, saved = channels.macs(keep), []
+    whole, saved = cost(keep), []
     for unit in units[np.unique(group, return_index=True)[1]]:
         keep[unit] = False
-        saved.append(max(1, whole - channels.macs(keep)))
+        saved.append(max(1, whole - cost(keep)))
         keep[unit] = True
     return np.asarray(saved, np.float64)
 
@@ -132,7 +143,7 @@ def prune_channels(
 def unreachable(what: str, wanted: str, least: str, pinned: Mapping[str, str]) -> UsageError:
     """The refusal of a budget, with the nearest that can be reached."""
     message = f"{wanted} {what} cannot be reached: {least} is the least."
-    hint = "Allow more, or lower --min-channels and --multiple."
+    hint = "Allow more, or lower --min-channels, --min-share and --multiple."
     if pinned:
         listed = "; ".join(f"{name} because of {reason}" for name, reason in list(pinned.items())[:3])
         hint += f" All channels stay in {listed}{' and others' if len(pinned) > 3 else ''}."

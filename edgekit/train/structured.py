@@ -105,7 +105,12 @@ def prepare_candidates(model: Any, context: Context) -> Prepared:
 def _ranked(model: Any, context: Context) -> tuple[Channels, Ranking]:
     given = context.job.options
     options = ChannelOptions(
-        given["criterion"], given["scope"], given["min_channels"], given["multiple"], tuple(given["exclude"])
+        given["criterion"],
+        given["scope"],
+        given["min_channels"],
+        given["min_share"],
+        given["multiple"],
+        tuple(given["exclude"]),
     )
     channels = Channels(Graph(model), options.exclude)
     if not channels.removable.any():
@@ -115,7 +120,9 @@ def _ranked(model: Any, context: Context) -> tuple[Channels, Ranking]:
         hint = "Give another --criterion, or leave --strategy out."
         raise UsageError("EK746", "The criterion taylor is computed on one device, without a strategy.", hint)
     samples = _samples(model, context) if options.criterion == "taylor" else None
-    return channels, Ranking(channels, channel_scores(channels, options.criterion, samples), options)
+    scores = channel_scores(channels, options.criterion, samples)
+    cost = channels.parameters if given["target_size"] else channels.macs
+    return channels, Ranking(channels, scores, options, cost)
 
 
 def _samples(model: Any, context: Context) -> Samples:

@@ -42,6 +42,7 @@ def prune(
     criterion: Literal["l1", "l2", "batch-norm", "taylor"] = "l2",
     scope: Literal["global", "layer"] = "global",
     min_channels: int = 4,
+    min_share: float = 0.25,
     multiple: int = 4,
     steps: int = 1,
     exclude: Sequence[str] = (),
@@ -75,6 +76,7 @@ def prune(
         criterion: What tells the importance of a channel.
         scope: Rank all channels together, or take the same share of each layer.
         min_channels: Channels that each layer keeps.
+        min_share: Share of its channels that each layer keeps.
         multiple: Keep multiples of so many channels.
         steps: Remove channels in so many parts, with training after each.
         exclude: Regular expressions; layers whose names match stay as they are.
@@ -110,6 +112,7 @@ def prune(
             "criterion": criterion,
             "scope": scope,
             "min_channels": min_channels,
+            "min_share": min_share,
             "multiple": multiple,
         }
         if structured
