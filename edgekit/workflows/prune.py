@@ -183,7 +183,8 @@ class _Pruning:
                 findings = (*findings, *noticed, *_no_faster(report))
         finally:
             # Those of finished steps lie among the steps, where --resume finds them.
-            forget_exports(self._jobs[-1])
+            if len(self._jobs) == self._steps:
+                forget_exports(self._jobs[-1])
         shutil.rmtree(self._folder, ignore_errors=True)
         return replace(trained, report=report, findings=findings)
 
