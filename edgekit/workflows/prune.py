@@ -229,8 +229,8 @@ def _later(event: Mapping[str, Any], epochs: int) -> Mapping[str, Any]:
 
 def _record(trained: Trained, job: Job) -> None:
     """Keep what a later --resume has to know of a finished step."""
-    document = {"trained": trained.describe(), "seconds": trained.seconds, "job": job.to_json()}
-    files.write_bytes(Path(trained.job.output).with_suffix(".json"), json.dumps(document).encode())
+    text = json.dumps({"trained": trained.describe(), "seconds": trained.seconds, "job": job.to_json()})
+    files.write_bytes(Path(trained.job.output).with_suffix(".json"), text.encode())
 
 
 def _recorded(job: Job) -> Trained | None:
@@ -240,17 +240,16 @@ def _recorded(job: Job) -> Trained | None:
     source = open_artifact(job.model)
     if record.get("job") != job.to_json() or record["trained"]["source"]["sha256"] != source.sha256:
         return None
-    document = record["trained"]
     return Trained(
         job=job,
         artifact=open_artifact(job.output),
         source=source,
         tflite=None,
-        epochs=tuple(Epoch(**epoch) for epoch in document["epochs"]),
-        watched=document["watched"],
-        report=document["report"],
+        epochs=tuple(Epoch(**epoch) for epoch in record["trained"]["epochs"]),
+        watched=record["trained"]["watched"],
+        report=record["trained"]["report"],
         findings=(),
-        seconds=document["seconds"],
+        seconds=record["trained"]["seconds"],
     )
 
 
