@@ -136,7 +136,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
 
     def grid(self) -> tuple[float, int]:
         """Scale and zero point of int8 values, nudged as TensorFlow nudges them."""
-        low, high = (float(end) for end in self.ends())
+        low, high = (float(np.asarray(end)) for end in self.ends())
         scale = np.float32((high - low) / (2**self.bits - 1))
         return float(scale), int(np.round(-low / scale)) - 2 ** (self.bits - 1)
 

@@ -1,7 +1,6 @@
 """Pruning of a Keras model: whole channels removed, or zeros among the weights, and both measured as files."""
 
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgekit import files, training_process
+from edgekit.amounts import BYTES, COUNTS, amount
 from edgekit.errors import UsageError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
@@ -21,7 +21,6 @@ from edgekit.train.job import Epoch, Job
 from edgekit.training import Report, Trained, check_outputs, job_for, train
 from edgekit.verbs.benchmark import benchmark
 
-_UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "KIB": 1024, "MIB": 1024**2}
 _SHARES = (0.8, 0.6, 0.45, 0.3, 0.2, 0.1)
 _REFINED = 3
 # From here on it is no longer the noise of the machine.
@@ -105,8 +104,8 @@ def prune(
     """
     chosen: dict[str, Any] = (
         {
-            "target_macs": _amount("--target-macs", target_macs, {"": 1, "K": 1000, "M": 1000**2}),
-            "target_size": _amount("--target-size", target_size, _UNITS),
+            "target_macs": amount("--target-macs", target_macs, COUNTS),
+            "target_size": amount("--target-size", target_size, BYTES),
             "target_latency": target_latency,
             "precision": precision,
             "criterion": criterion,
@@ -186,7 +185,8 @@ class _Pruning:
                 findings = (*findings, *noticed, *_no_faster(report))
         finally:
             # Those of finished steps lie among the steps, where --resume finds them.
-            forget_exports(self._jobs[-1])
+            if len(self._jobs) == self._steps:
+                forget_exports(self._jobs[-1])
         shutil.rmtree(self._folder, ignore_errors=True)
         return replace(trained, report=report, findings=findings)
 
@@ -231,8 +231,8 @@ def _later(event: Mapping[str, Any], epochs: int) -> Mapping[str, Any]:
 
 def _record(trained: Trained, job: Job) -> None:
     """Keep what a later --resume has to know of a finished step."""
-    document = {"trained": trained.describe(), "seconds": trained.seconds, "job": job.to_json()}
-    files.write_bytes(Path(trained.job.output).with_suffix(".json"), json.dumps(document).encode())
+    text = json.dumps({"trained": trained.describe(), "seconds": trained.seconds, "job": job.to_json()})
+    files.write_bytes(Path(trained.job.output).with_suffix(".json"), text.encode())
 
 
 def _recorded(job: Job) -> Trained | None:
@@ -242,17 +242,16 @@ def _recorded(job: Job) -> Trained | None:
     source = open_artifact(job.model)
     if record.get("job") != job.to_json() or record["trained"]["source"]["sha256"] != source.sha256:
         return None
-    document = record["trained"]
     return Trained(
         job=job,
         artifact=open_artifact(job.output),
         source=source,
         tflite=None,
-        epochs=tuple(Epoch(**epoch) for epoch in document["epochs"]),
-        watched=document["watched"],
-        report=document["report"],
+        epochs=tuple(Epoch(**epoch) for epoch in record["trained"]["epochs"]),
+        watched=record["trained"]["watched"],
+        report=record["trained"]["report"],
         findings=(),
-        seconds=document["seconds"],
+        seconds=record["trained"]["seconds"],
     )
 
 
@@ -383,21 +382,3 @@ def _measured(job: Job, shares: Sequence[float], report: Report) -> list[_Width]
         _Width(share, entry["macs"], ratio.median_ratio)
         for share, entry, ratio in zip(shares, found, done.ratios, strict=True)
     ]
-
-
-def _amount(option: str, given: str | float | None, units: Mapping[str, int]) -> float | None:
-    """``"50%"`` as 0.5, ``"32KB"`` as 32000.0; numbers as they are.
-
-    Raises:
-        UsageError: It is no such thing.
-    """
-    if given is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z%]*)\s*", str(given))
-    unit = found[2].upper() if found else "?"
-    if found and unit == "%" and 0 < float(found[1]) < 100:
-        return float(found[1]) / 100
-    if not found or unit not in units or float(found[1]) <= 0:
-        known = ", ".join(["50%", *(f"100{name}" for name in units if name)])
-        raise UsageError("EK746", f"{option} is {given!r}, which is no amount.", f"Write it like {known}.")
-    return float(found[1]) * units[unit]

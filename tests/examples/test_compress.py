@@ -81,3 +81,24 @@ def test_the_zeros_of_pruning_are_in_the_final_file(folder):
     found = edgekit.run(folder / "prune_qat.toml", changes=changes)
     assert found.exit_code == 0
     assert sparsity(stored_kernels(found.model)) >= 0.45
+
+
+@pytest.mark.slow
+def test_a_student_of_half_the_width_gets_4_bits_and_is_judged(folder, models):
+    needs(folder / "distill_qat4.toml")
+    for name, path, first, last in (
+        ("train", models.train_data, 0, 500),
+        ("validation", models.train_data, 500, 600),
+        ("test", models.test_data, 0, 200),
+    ):
+        with np.load(path) as arrays:
+            np.savez(folder / f"{name}.npz", x=arrays["x"][first:last], y=arrays["y"][first:last])
+    shutil.copy(models.keras_cnn, folder / "model.keras")
+    shutil.copy(models.tflite_cnn, folder / "teacher.tflite")
+    changes = {"distill.epochs": 8, "distill.batch_size": 16, "distill.learning_rate": 0.01}
+    changes |= {"qat.epochs": 1, "check.max_drop": 0.9}
+    found = edgekit.run(folder / "distill_qat4.toml", changes=changes)
+    assert found.exit_code == 0
+    assert found.model.stat().st_size < 0.5 * models.tflite_cnn.stat().st_size
+    # Guessing would be right on a tenth.
+    assert edgekit.evaluate(found.model, folder / "test.npz", workers=1).value > 0.4

@@ -8,22 +8,6 @@ import pytest
 import edgekit
 from edgekit.cli import run
 from edgekit.errors import OutputError, UsageError
-from edgekit.workflows.prune import _amount
-
-
-@pytest.mark.parametrize(
-    ("given", "amount"),
-    [("50%", 0.5), (0.5, 0.5), ("32KB", 32_000), ("32 kib", 32_768), ("1.5MB", 1_500_000), (7000, 7000)],
-)
-def test_amounts_are_read(given, amount):
-    assert _amount("--target-size", given, {"": 1, "KB": 1000, "MB": 1000**2, "KIB": 1024}) == amount
-
-
-@pytest.mark.parametrize("given", ["", "0", "120%", "0%", "-3", "32XB", "nan", "1e999", "50 % of it"])
-def test_other_amounts_are_refused(given):
-    with pytest.raises(UsageError, match="--target-size is") as caught:
-        _amount("--target-size", given, {"": 1, "KB": 1000})
-    assert caught.value.code == "EK746"
 
 
 @pytest.mark.parametrize(
@@ -114,12 +98,10 @@ def test_two_steps_reach_the_budget_of_macs(models, samples, tmp_path, capfd):
     assert [line.split(",")[0] for line in first.splitlines()] == ["epoch", "1"]
 
     assert run([*arguments, "--csv", str(logs), "--resume"]) == 0
-    shown = capfd.readouterr()
-    assert "epoch 2 of 2" in shown.err
-    assert "epoch 1 of 2" not in shown.err
+    shown = capfd.readouterr().out
     assert logs.read_text().startswith(first)
     assert [line.split(",")[0] for line in logs.read_text().splitlines()] == ["epoch", "1", "2"]
-    result = json.loads(shown.out)["result"]
+    result = json.loads(shown)["result"]
     report = result["report"]
     assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2]
     assert report["budget"]["after"] <= 0.5 * report["budget"]["before"]
