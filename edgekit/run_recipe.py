@@ -138,8 +138,8 @@ def _id_of(entry: Mapping[str, Any]) -> str:
 
 
 def _change(tables: Mapping[str, dict[str, Any]], name: str, value: Any) -> None:
-    table, *inner, key = name.split(".")
-    if table == key:
+    table, *inner = name.split(".")
+    if not inner or not all(inner):
         raise UsageError("EK776", f"{name!r} does not say which step's option is meant.", "STEP.OPTION=VALUE")
     if table not in tables:
         raise unknown("step", table, sorted(tables))
@@ -150,11 +150,11 @@ def _change(tables: Mapping[str, dict[str, Any]], name: str, value: Any) -> None
     if is_path and isinstance(value, str) and Path(re.sub(r"(?<=\.py):\w+$", "", value)).exists():
         value = str(Path(value).absolute())
     target = tables[table]
-    for part in inner:
+    for part in inner[:-1]:
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
-            raise UsageError("EK776", f"{part} of {table} has no {key}: it is no table.", "STEP.OPTION=VALUE")
-    target[key] = value
+            raise UsageError("EK776", f"{part} of {table} has no {inner[-1]}: it is no table.", "STEP.OPTION=VALUE")
+    target[inner[-1]] = value
 
 
 def _steps(tables: list[dict[str, Any]], path: Path) -> tuple[StepRecipe, ...]:

@@ -354,7 +354,7 @@ def _width_for_latency(job: Job, target: float, report: Report) -> dict[str, Any
             "EK745",
             f"A latency of {target:g} cannot be reached: {nearest.ratio:.2f} is the least, with "
             f"{nearest.macs:,} MACs.",
-            "Allow more, or lower --min-channels and --multiple.",
+            "Allow more, or lower --min-channels, --min-share and --multiple.",
         )
     best = max(fast, key=lambda width: width.macs)
     table = [
