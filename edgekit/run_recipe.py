@@ -153,7 +153,9 @@ def _change(tables: Mapping[str, dict[str, Any]], name: str, value: Any) -> None
     for part in inner[:-1]:
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
-            raise UsageError("EK776", f"{part} of {table} has no {inner[-1]}: it is no table.", "STEP.OPTION=VALUE")
+            raise UsageError(
+                "EK776", f"{part} of {table} has no {inner[-1]}: it is no table.", "STEP.OPTION=VALUE"
+            )
     target[inner[-1]] = value
 
 
