@@ -198,7 +198,7 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
     def one_scale(self) -> None:
         """Have one scale for the whole kernel, which ends at its largest weight."""
         if self.ranges == "learned":
-            self.end.trainable = False
+            self._untrack_variable(self.end)  # a copy has none
         self.per_channel, self.ranges = False, "largest"
 
     def start(self) -> None:

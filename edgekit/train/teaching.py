@@ -113,7 +113,7 @@ def _told(teacher: Mapping[str, Any]) -> dict[str, Any]:
         "feature_loss",
         "feature_weight",
     )
-    return {name: teacher[name] for name in names}
+    return {name: teacher[name] for name in names} | {"views": len(teacher["rows"])}
 
 
 def _student(fitted: Any, student: Any) -> Any:
