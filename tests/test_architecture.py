@@ -85,3 +85,16 @@ def test_every_package_that_is_imported_is_required():
             imported |= {name.split(".")[0]: _name(file) for name in names}
     foreign = set(imported) - set(sys.stdlib_module_names) - {"edgekit"}
     assert {name: imported[name] for name in foreign - modules} == {}
+
+
+def test_no_verb_or_command_brings_tensorflow_into_its_own_process():
+    code = """
+import importlib, pkgutil, sys
+import edgekit.cli, edgekit.verbs, edgekit.workflows
+for package in (edgekit.cli, edgekit.verbs, edgekit.workflows):
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+        heavy = {"tensorflow", "keras"} & sys.modules.keys()
+        assert not heavy, (module.name, heavy)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

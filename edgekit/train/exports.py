@@ -14,7 +14,6 @@ from edgekit.errors import EdgekitError
 from edgekit.findings import Finding
 from edgekit.train.export import export_float, export_qat
 from edgekit.train.job import Job
-from edgekit.train.qat import QATOptions, apply_qat
 
 PRECISIONS = ("float32", "int8", "int4", "int4-per-tensor")
 _TRAINED = {"int4": True, "int4-per-tensor": False}
@@ -51,6 +50,9 @@ def export(model: Any, output: Path, precision: str, samples: Sequence[Any]) -> 
         export_float(model, output)
         return
     if precision in _TRAINED:
+        # The parent of a training reads this module for its names, and has no TensorFlow.
+        from edgekit.train.qat import QATOptions, apply_qat
+
         quantized = apply_qat(model, QATOptions(weight_bits=4, per_channel=_TRAINED[precision]))
         given = [array.astype(np.float32) for array in samples]
         quantized(given[0] if len(given) == 1 else given, training=True)  # the ranges follow what they see
