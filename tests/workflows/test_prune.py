@@ -65,7 +65,8 @@ def _stop_at(key, value):
 
 @pytest.mark.slow
 def test_magnitude_pruning_that_was_interrupted_goes_on_along_its_schedule(models, samples, tmp_path):
-    options = {"train_data": samples, "epochs": 3, "sparsity": 0.8, "batch_size": 16, "benchmark": False}
+    # Epochs enough that the training is not over yet when the word of the first one has come.
+    options = {"train_data": samples, "epochs": 6, "sparsity": 0.8, "batch_size": 4, "benchmark": False}
     whole = edgekit.prune(models.keras_cnn, tmp_path / "whole.keras", **options)
     output = tmp_path / "resumed.keras"
     with pytest.raises(KeyboardInterrupt):
