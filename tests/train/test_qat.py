@@ -69,7 +69,7 @@ MODELS = {
 
 
 @functools.cache
-def _trained(name, weight_bits=8, activation_bits=8, ranges="moving"):
+def _trained(name, weight_bits=8, activation_bits=8, ranges="moving", eight_bit=()):
     """The model, some inputs, and its file: trained for four steps."""
     from edgekit.train.qat import QATOptions, apply_qat
 
@@ -83,7 +83,7 @@ def _trained(name, weight_bits=8, activation_bits=8, ranges="moving"):
         generator.normal(size=(_COUNT, *side.shape[1:])).astype(np.float32)
         for side in (plain.inputs[0], plain.outputs[0])
     )
-    model = apply_qat(plain, QATOptions(weight_bits, activation_bits, ranges=ranges))
+    model = apply_qat(plain, QATOptions(weight_bits, activation_bits, ranges=ranges, eight_bit=eight_bit))
     model.compile(keras.optimizers.SGD(1e-3), "mse")
     model.fit(x, y, batch_size=8, epochs=1, verbose=0)
     return plain, model, x
@@ -204,8 +204,9 @@ def test_weights_of_four_bits_are_four_bits_in_the_file(tmp_path):
 
     from edgekit import flatbuffer
 
-    for name, ranks in {"mobile": [2, 4, 4, 4], "conv1d": [2, 4]}.items():
-        _plain, model, x = _trained(name, weight_bits=4)
+    cases = [("mobile", (), [2, 4, 4, 4]), ("mobile", ("^dense",), [4, 4, 4]), ("conv1d", (), [2, 4])]
+    for name, eight_bit, ranks in cases:
+        _plain, model, x = _trained(name, weight_bits=4, eight_bit=eight_bit)
         twin, interpreter = _file(model, tmp_path / "model.tflite")
         tensors = flatbuffer.read((tmp_path / "model.tflite").read_bytes()).subgraphs[0].tensors
         four_bits = [tensor.shape for tensor in tensors if tensor.type == schema.TensorType.INT4]
