@@ -15,6 +15,7 @@ from edgekit.passes.compact import compact
 from edgekit.passes.compact_onnx import compact_onnx
 from edgekit.passes.correct_bias import correct_bias
 from edgekit.passes.fix_batch import fix_batch
+from edgekit.passes.pointwise import pointwise
 from edgekit.passes.set_io import IOType, set_io
 from edgekit.plan import Candidate
 from edgekit.recipe import Recipe
@@ -127,6 +128,11 @@ def _set_io(source: Path, output: Path, settings: Settings) -> list[Finding]:
     return list(change.findings)
 
 
+def _pointwise(source: Path, output: Path, _settings: Settings) -> list[Finding]:
+    output.write_bytes(pointwise(source.read_bytes()))
+    return []
+
+
 def _compact(source: Path, output: Path, settings: Settings) -> list[Finding]:
     output.write_bytes(compact(source.read_bytes(), keep_names=settings.keep_names))
     return []
@@ -143,6 +149,7 @@ _STEPS: dict[str, Callable[[Path, Path, Settings], list[Finding]]] = {
     "fix_batch": _fix_batch,
     "add_signature": _add_signature,
     "set_io": _set_io,
+    "pointwise": _pointwise,
     "compact": _compact,
     "compact_onnx": _compact_onnx,
 }

@@ -12,7 +12,7 @@ from edgekit.recipe import Mode, Recipe
 
 # What a float .tflite needs before an engine reads it, and a quantized file before a user gets it.
 _BEFORE_TFLITE = ("fix_batch", "add_signature")
-_AFTER = {Format.TFLITE: ("set_io", "compact"), Format.ONNX: ("compact_onnx",)}
+_AFTER = {Format.TFLITE: ("set_io", "pointwise", "compact"), Format.ONNX: ("compact_onnx",)}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,15 @@ def engines(source, output, recipe="int8", engine="auto"):
 
 def test_tflite_needs_no_tensorflow():
     assert engines(Format.TFLITE, Format.TFLITE) == {
-        "ai_edge_quantizer": ("fix_batch", "add_signature", "quantize", "correct_bias", "set_io", "compact")
+        "ai_edge_quantizer": (
+            "fix_batch",
+            "add_signature",
+            "quantize",
+            "correct_bias",
+            "set_io",
+            "pointwise",
+            "compact",
+        )
     }
 
 
@@ -24,7 +32,7 @@ def test_models_with_a_framework_try_both_ways(source):
     found = engines(source, Format.TFLITE)
     assert set(found) == {"ai_edge_quantizer", "tensorflow"}
     assert found["ai_edge_quantizer"][0] == "export_tflite"
-    assert found["tensorflow"] == ("quantize", "set_io", "compact")
+    assert found["tensorflow"] == ("quantize", "set_io", "pointwise", "compact")
 
 
 def test_onnx_is_reached_directly_or_by_export():
