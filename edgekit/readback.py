@@ -1,7 +1,7 @@
 """Reads a produced file back: does it run, how far is it from the float model, what stayed float."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -178,7 +178,7 @@ def _findings(artifact: Artifact, reference: Reference, read: ReadBack) -> Itera
             f"Outputs are far from the float model's: SNR {read.snr_db:.1f} dB over {read.samples} samples.",
             "Measure the accuracy with --evaluate DATA before using this file.",
         )
-    yield from _slow_kernels(artifact, read)
+    yield from slow_kernels(artifact, read.operators)
 
 
 def _idle_rules(recipe: Recipe, found: tuple[Operator, ...]) -> Iterator[Finding]:
@@ -195,9 +195,9 @@ def _idle_rules(recipe: Recipe, found: tuple[Operator, ...]) -> Iterator[Finding
             )
 
 
-def _slow_kernels(artifact: Artifact, read: ReadBack) -> Iterator[Finding]:
-    """Operators that no fast kernel takes, by what was measured."""
-    slow = [o for o in read.operators if not o.is_conversion and _is_slow(o, artifact.format)]
+def slow_kernels(artifact: Artifact, found: Iterable[Operator]) -> Iterator[Finding]:
+    """A finding about operators that no fast kernel takes, by what was measured."""
+    slow = [o for o in found if not o.is_conversion and _is_slow(o, artifact.format)]
     if slow:
         yield Finding(
             "EK303",

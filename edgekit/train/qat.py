@@ -61,11 +61,9 @@ class QATOptions:
             raise ValueError(f"activations of {self.activation_bits} bits: 8 and 16 are possible")
 
     def bits_of(self, kind: str, name: str) -> int:
-        """Bits of the weights of a layer: 8 where TFLite has no kernel of 4, or the converter finds none."""
-        narrow = (
-            self.activation_bits == 8 and kind != "Conv2DTranspose" and (kind != "Conv1D" or self.per_channel)
-        )
-        return self.weight_bits if narrow and not self.widens(name) else 8
+        """Bits of the weights of a layer: 8 where TFLite has no kernel of 4, or a slow one that saves few bytes."""
+        wide = kind in ("Conv2DTranspose", "DepthwiseConv2D") or (kind == "Conv1D" and not self.per_channel)
+        return 8 if wide or self.activation_bits != 8 or self.widens(name) else self.weight_bits
 
     def excludes(self, name: str) -> bool:
         """Whether the layer of this name stays float."""

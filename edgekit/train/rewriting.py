@@ -101,14 +101,8 @@ def _put_scales(model: Any, layers: Sequence[FakeQuantWeights]) -> None:
 
 def _as_stored(layer: FakeQuantWeights) -> Any:
     """The integers of a kernel in the order in which the file has them."""
-    return _in_file_order(layer, np.asarray(layer.whole_kernel()).astype(np.int8)).ravel()
-
-
-def _in_file_order(layer: FakeQuantWeights, kernel: Any) -> Any:
-    """A kernel with its output channels first, but for a depthwise one, which has them last behind an axis of 1."""
-    if layer.is_depthwise:
-        return kernel.reshape(1, *kernel.shape[:2], -1)
-    return np.moveaxis(kernel, layer.channel_axis, 0)
+    whole = np.asarray(layer.whole_kernel()).astype(np.int8)
+    return np.moveaxis(whole, layer.channel_axis, 0).ravel()
 
 
 def _has_scale_of_one(tensor: Any) -> bool:
@@ -158,13 +152,12 @@ def _narrow_all(model: Any, layers: Sequence[FakeQuantWeights]) -> None:
 
 def _is_rounded(weights: Any, values: Any, layer: FakeQuantWeights) -> bool:
     """Whether these integers of 8 bits are a layer's real weights, but for half a step."""
-    kernel = _in_file_order(layer, np.asarray(layer.rounded(layer.layer.kernel)))
+    kernel = np.moveaxis(np.asarray(layer.rounded(layer.layer.kernel)), layer.channel_axis, 0)
     if kernel.size != values.size or kernel.shape[0] != weights.shape[0]:
         return False
-    along = [1] * kernel.ndim
-    along[weights.quantization.quantizedDimension] = -1
-    scale = np.asarray(weights.quantization.scale).reshape(along)
-    return bool((np.abs(values.reshape(kernel.shape) * scale - kernel) <= 0.51 * scale).all())
+    scale = np.asarray(weights.quantization.scale).reshape(-1, 1)
+    apart = np.abs(values.reshape(len(kernel), -1) * scale - kernel.reshape(len(kernel), -1))
+    return bool((apart <= 0.51 * scale).all())
 
 
 def _restep(model: Any, bias: Any, factors: Any) -> None:

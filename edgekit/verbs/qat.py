@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgekit.findings import Finding, Level
+from edgekit.operators import operators
+from edgekit.readback import slow_kernels
 from edgekit.teacher_pass import Teacher, as_teacher
 from edgekit.tflite_kernels import counts, holds, stored_kernels
 from edgekit.training import Report, Trained, job_for, train
@@ -75,7 +77,11 @@ def qat(
     job = job_for("qat", model, output, train_data=train_data, epochs=epochs, options=options, **training)
     master = as_teacher(teacher)
     trained = train(job, teacher=master, overwrite=overwrite, resume=resume, progress=progress)
-    return _with_structure(trained) if trained.tflite and trained.report["kept"] else trained
+    if trained.tflite is None:
+        return trained
+    read = slow_kernels(trained.tflite, operators(trained.tflite.path, trained.tflite.format))
+    trained = replace(trained, findings=(*trained.findings, *read))
+    return _with_structure(trained) if trained.report["kept"] else trained
 
 
 def _with_structure(trained: Trained) -> Trained:

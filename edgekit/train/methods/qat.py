@@ -46,7 +46,7 @@ def _bits_and_floats(quantized: Any, options: QATOptions) -> list[Finding]:
     wider = [layer.name for layer in wrappers if layer.bits != options.weight_bits]
     wider = [name for name in wider if not options.widens(name)]
     if wider:
-        message = f"TFLite has no kernel of 4 bits for these layers, which get weights of 8 bits: {', '.join(wider)}."
+        message = f"TFLite has no fast kernel of 4 bits for these layers, which get weights of 8: {', '.join(wider)}."
         findings.append(Finding("EK742", message))
     return findings
 
