@@ -41,8 +41,9 @@ def check_batches(count: int, batch_size: int, workers: int = 1) -> None:
     replicas = max(workers, tf.distribute.get_strategy().num_replicas_in_sync)
     last = count % batch_size or min(count, batch_size)
     if last < replicas:
+        who = "workers" if workers > 1 else "devices"
         raise UsageError(
             "EK781",
-            f"The last batch of {count:,} samples has {last}, and {replicas} {'workers' if workers > 1 else 'devices'} share it.",
+            f"The last batch of {count:,} samples has {last}, and {replicas} {who} share it.",
             "Give another --batch-size.",
         )

@@ -132,7 +132,7 @@ class Together(Workers):
         self.align(model)
         for variable in model.variables:
             if variable.dtype == "uint32":  # each worker drops units of its own
-                variable.assign(np.asarray(variable) + np.uint32([self.index, 0]))
+                variable.assign(np.asarray(variable) + np.array([self.index, 0], np.uint32))
         return (state, best) if state else None
 
     def align(self, model: Any) -> None:
