@@ -87,20 +87,18 @@ class Together(Workers):
         return list(self._strategy.run(add, args=tuple(values)))
 
     def optimizer(self, optimizer: Any) -> Any:
-        """An optimizer of the same kind that takes the weighted sum of all workers' gradients."""
-        workers = self
+        """The same optimizer, given the weighted sum of all workers' gradients."""
+        step = optimizer.apply
 
-        class OfAllWorkers(type(optimizer)):  # type: ignore[misc] # the class is the argument's
-            """The optimizer, given the gradients of the whole batch."""
+        def apply(grads: Sequence[Any], trainable_variables: Any = None) -> None:
+            # A layer that took no part in the loss has no gradient.
+            own = [self.weight * tf.convert_to_tensor(gradient) for gradient in grads if gradient is not None]
+            summed = iter(self.total(own))
+            step([None if gradient is None else next(summed) for gradient in grads], trainable_variables)
 
-            def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
-                """One step; a layer that took no part in it has no gradient."""
-                given = [workers.weight * gradient for gradient in map(_dense, grads) if gradient is not None]
-                summed = iter(workers.total(given))
-                whole = [None if gradient is None else next(summed) for gradient in grads]
-                return super().apply(whole, trainable_variables)
-
-        return OfAllWorkers.from_config(optimizer.get_config())
+        # In place of its method: the file names the class, which everybody can read then.
+        optimizer.apply = apply
+        return optimizer
 
     def part(self, batches: Any) -> Any:
         """Every ``count``-th sample of each batch, from ``index`` on."""
@@ -130,16 +128,15 @@ class Together(Workers):
         if state and state["best"]:
             best = self._of_chief(best or model.get_weights())
         self.align(model)
-        for variable in model.variables:
-            if variable.dtype == "uint32":  # each worker drops units of its own
-                variable.assign(np.asarray(variable) + np.array([self.index, 0], np.uint32))
         return (state, best) if state else None
 
     def align(self, model: Any) -> None:
         """Give every worker what the chief's model and its optimizer hold."""
         variables = [*model.variables, *model.optimizer.variables]
         for variable, value in zip(variables, self._of_chief(variables), strict=True):
-            variable.assign(value)
+            # The seed and the count of a dropout: each worker drops other units.
+            own = np.array([self.index, 0], np.uint32) if variable.dtype == "uint32" else 0
+            variable.assign(value + own)
 
     def _told(self, document: Any) -> Any:
         """A JSON document of the chief, for every worker."""
@@ -247,7 +244,3 @@ def _connected(cluster: Cluster, report: Report) -> Any:
         signal.signal(signal.SIGTERM, ended)
     report({"event": "joined"})
     return strategy
-
-
-def _dense(gradient: Any) -> Any:
-    return None if gradient is None else tf.convert_to_tensor(gradient)
