@@ -94,6 +94,7 @@ def _fit(variables: list[Any], values: list[Array]) -> bool:
 
 def _without_place(job: Job) -> str:
     document = json.loads(job.to_json())
-    for name in ("output", "tflite", "tensorboard", "csv"):
+    # Nor does it matter how many devices or workers share the batches.
+    for name in ("output", "tflite", "tensorboard", "csv", "strategy"):
         document.pop(name)
     return json.dumps(document, sort_keys=True)

@@ -45,7 +45,7 @@ class Cluster:
         if not 2 <= len(tasks) <= _MOST_WORKERS:
             raise _unfit(f"names {len(tasks)} workers, where 2 to {_MOST_WORKERS} can train together")
         own = (task.get("type"), task.get("index"))
-        if own not in tasks or isinstance(own[1], bool):
+        if own not in tasks or type(own[1]) is not int:
             raise _unfit(
                 f"says that this is {_shown(own[0])} {_shown(own[1])}, which its cluster does not have"
             )

@@ -6,9 +6,6 @@ import sys
 
 import pytest
 
-from edgekit.errors import UsageError
-from edgekit.train.distributed import devices_of
-
 # The devices of a process are fixed when TensorFlow starts, so this is one of its own.
 _SCRIPT = """
 import json, sys
@@ -48,12 +45,3 @@ def test_two_devices_train_as_one_does(models, tmp_path):
     assert two == pytest.approx(one, rel=0.1)
     assert two != one
     assert refused == "EK781"
-
-
-def test_several_machines_are_refused_in_a_sentence():
-    with (
-        pytest.raises(UsageError, match="cannot train with the strategy multiworker") as caught,
-        devices_of("multiworker"),
-    ):
-        pass
-    assert caught.value.code == "EK739"
