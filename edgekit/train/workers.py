@@ -70,6 +70,7 @@ class Together(Workers):
 
     def __init__(self, cluster: Cluster, strategy: Any) -> None:
         self.count, self.index = len(cluster.addresses), cluster.index
+        self._name = cluster.name.capitalize()
         self._strategy = strategy
         self.weight = tf.Variable(1 / self.count, trainable=False)
         self._sum = tf.function(self._summed, autograph=False)
@@ -121,9 +122,16 @@ class Together(Workers):
         return [_InStep(self, samples, batch_size)]
 
     def restore(self, checkpoint: Checkpoint, model: Any) -> tuple[dict[str, Any], list[Any]] | None:
-        """The chief's checkpoint, or the weights that the chief begins with, sent to every worker."""
+        """The chief's checkpoint, or the weights that the chief begins with, sent to every worker.
+
+        Raises:
+            UsageError: This worker was asked for another training than the chief.
+        """
         found = checkpoint.restore(model) if self.is_chief else None
-        state = self._told(found[0] if found else None)
+        training, state = self._told([checkpoint.training, found[0] if found else None])
+        if training != checkpoint.training:
+            message = f"{self._name} has another model, other data or other options than the chief."
+            raise UsageError("EK788", message, "Run the same command with the same files on every worker.")
         best = found[1] if found else []
         if state and state["best"]:
             best = self._of_chief(best or model.get_weights())
