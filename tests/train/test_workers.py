@@ -173,7 +173,7 @@ def test_ranges_are_the_means_of_what_both_workers_saw(given):
         expected = seen if expected is None else expected + 0.05 * (seen - expected)
     model = keras.models.load_model(files["chief"])
     first = next(layer for layer in model.layers if isinstance(layer, FakeQuant))
-    assert [float(np.asarray(end)) for end in (first.low, first.high)] == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose([np.asarray(first.low), np.asarray(first.high)], expected, rtol=1e-5)
 
 
 @pytest.mark.slow
