@@ -20,7 +20,8 @@ options = dict(weight_bits=8, activation_bits=8, exclude=[], freeze_epochs=1)
 common = dict(batch_size=32, optimizer="sgd", learning_rate=0.01, options=options)
 found = []
 for strategy in (None, "mirrored"):
-    job = Job("qat", model, output, data, 2, strategy=strategy, **common)
+    # An epoch of the first is no beginning of the second.
+    job = Job("qat", model, f"{output}.{strategy}.keras", data, 2, strategy=strategy, **common)
     found.append([epoch["numbers"]["loss"] for epoch in run(job, lambda event: None)["epochs"]])
 try:
     run(Job("qat", model, output, data, 1, strategy="mirrored", **{**common, "batch_size": 59}), print)
