@@ -1,5 +1,8 @@
 """What every training command shares: from a job to files, with what was there before left alone until the end."""
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +16,7 @@ from edgekit.formats import open_artifact
 from edgekit.preprocessing import load_preprocessing
 from edgekit.teacher_pass import Teacher, teach
 from edgekit.train.augmentation import Augmentation
+from edgekit.train.cluster import Cluster, cluster_of
 from edgekit.train.job import Epoch, Job
 from edgekit.versions import installed_versions
 
@@ -23,11 +27,12 @@ Report = Callable[[Mapping[str, Any]], None]
 class Trained:
     """The result: the model that was written, its ``.tflite`` where one was asked for, and each epoch.
 
-    ``report`` is what the method says of its own work. ``watched`` names the number that tells the best epoch.
+    ``artifact`` is None on a worker that is not the chief: the chief alone writes files. ``report`` is what the method
+    says of its own work. ``watched`` names the number that tells the best epoch.
     """
 
     job: Job
-    artifact: Artifact
+    artifact: Artifact | None
     source: Artifact
     tflite: Artifact | None
     epochs: tuple[Epoch, ...]
@@ -40,7 +45,7 @@ class Trained:
         """The result as it stands in the JSON document."""
         return {
             "method": self.job.method,
-            "artifact": self.artifact.describe(),
+            "artifact": self.artifact.describe() if self.artifact else None,
             "source": self.source.describe(),
             "tflite": self.tflite.describe() if self.tflite else None,
             "epochs": [
@@ -67,14 +72,14 @@ def job_for(
     """The job of a verb's arguments; paths of files become absolute.
 
     Raises:
-        UsageError: There is no epoch, or nothing that augmentation is.
+        UsageError: There is no epoch, nothing that augmentation is, or no cluster for the strategy.
     """
     unknown = set(training) - {field.name for field in fields(Job)}
     if unknown:
         raise TypeError(f"a training has no {', '.join(sorted(unknown))}")
     if epochs < 1:
         raise UsageError("EK736", f"{epochs} epochs do not train anything.", "Give --epochs 1 or more.")
-    paths = {
+    paths: dict[str, str | None] = {
         name: str(Path(training[name]).absolute())
         for name in ("tflite", "csv", "tensorboard")
         if training.get(name) is not None
@@ -82,6 +87,10 @@ def job_for(
     if training.get("augment"):
         Augmentation.parse(training["augment"])
     places = {"model": str(Path(model).absolute()), "output": str(Path(output).absolute())}
+    cluster = cluster_of(training.get("strategy"))
+    if cluster and not cluster.is_chief:
+        paths = dict.fromkeys(("tflite", "csv", "tensorboard"))
+        places["output"] = str(_own_folder() / Path(output).name)
     given = {**training, **paths, **places}
     return Job(method=method, train=str(train_data), epochs=epochs, options=options, **given)
 
@@ -121,12 +130,15 @@ def train(
         findings += notes
     result = _run(job, progress)
     findings += [Finding(**{**found, "level": Level(found["level"])}) for found in result["findings"]]
-    artifact = open_artifact(outputs[0])
-    for output in outputs:
+    cluster = cluster_of(job.strategy)
+    writes = cluster is None or cluster.is_chief
+    if cluster:
+        findings.append(_part_of(cluster))
+    for output in outputs if writes else ():
         _write_lineage(output, source, job)
     return Trained(
         job=job,
-        artifact=artifact,
+        artifact=open_artifact(outputs[0]) if writes else None,
         source=source,
         tflite=open_artifact(outputs[1]) if job.tflite else None,
         epochs=tuple(Epoch(**epoch) for epoch in result["epochs"]),
@@ -158,6 +170,20 @@ def check_outputs(job: Job, *, overwrite: bool, resume: bool) -> list[Path]:
     return outputs
 
 
+def _own_folder() -> Path:
+    """A folder that goes with this process, for what a worker beside the chief makes on its way."""
+    folder = tempfile.mkdtemp(prefix="edgekit-worker-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _part_of(cluster: Cluster) -> Finding:
+    message = f"This was {cluster.name}, which trained on its part of every batch"
+    if not cluster.is_chief:
+        message += f"; the chief, {cluster.addresses[0]}, has the same weights and writes the files"
+    return Finding("EK789", f"{message}.", level=Level.NOTE)
+
+
 def _run(job: Job, progress: Report | None) -> dict[str, Any]:
     try:
         return training_process.train(job, progress)
@@ -169,8 +195,6 @@ def _run(job: Job, progress: Report | None) -> dict[str, Any]:
 
 
 def _forget(folder: Path) -> None:
-    import shutil
-
     shutil.rmtree(folder, ignore_errors=True)
 
 

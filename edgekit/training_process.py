@@ -60,6 +60,7 @@ class _Child:
         with contextlib.suppress(BrokenPipeError):
             self._jobs.write(job.to_json().encode() + b"\n")
             self._jobs.flush()
+        waiting: Mapping[str, Any] | None = None
         for line in self._events:
             event = json.loads(line)
             kind = event["event"]
@@ -73,8 +74,12 @@ class _Child:
                 raise translate(
                     Path(job.model), event["kind"], event["message"], event["trace"], doing="trained"
                 )
+            if kind in ("waiting", "joined"):
+                waiting = event if kind == "waiting" else None
             report(event)
         code = self._process.wait()
+        if waiting and code == 1:
+            raise _alone(waiting, _tail(self._log))
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         raise ModelError(
             "EK732",
@@ -124,7 +129,7 @@ def train(job: Job, report: Report | None = None) -> dict[str, Any]:
         EdgekitError: What the child refused, or how it ended.
     """
     tensorflow_process.require(Path(job.model))
-    child = _take()
+    child = _Child() if job.strategy == "multiworker" else _take()
     stays = False
     try:
         result, stays = child.follow(job, report or (lambda _event: None))
@@ -163,6 +168,16 @@ def _forget() -> None:
     """In a forked process: the child belongs to the parent, and must see its pipe closed when that dies."""
     while _waiting:
         _waiting.pop().abandon()
+
+
+def _alone(waiting: Mapping[str, Any], detail: str) -> ModelError:
+    name, seconds = waiting["worker"], waiting["deadline_s"]
+    return ModelError(
+        "EK788",
+        f"{name.capitalize()} waited {seconds:.0f} seconds for the others, who did not all come.",
+        "Start the same command on every worker of TF_CONFIG, within EDGEKIT_WORKERS_DEADLINE_S seconds.",
+        detail=detail,
+    )
 
 
 def _tail(log: Any) -> str:

@@ -14,6 +14,7 @@ from edgekit.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from edgekit.artifact import Artifact
     from edgekit.teacher_pass import Teacher
     from edgekit.training import Trained
 
@@ -36,7 +37,7 @@ _OPTIONS = [
                  help="How the rate falls over all epochs."),
     click.option("--augment", metavar="CHANGES", help="Change images at random: flip, shift:4, or flip,shift:4."),
     click.option("--strategy", type=click.Choice(["mirrored", "multiworker"]),
-                 help="Share each batch between all GPUs: mirrored.  [default: one device]"),
+                 help="Share each batch between all GPUs, or between the workers of TF_CONFIG.  [default: one device]"),
     click.option("--seed", default=0, show_default=True, help="Order of the samples, and all else that is random."),
     click.option("--tflite", type=click.Path(path_type=Path), metavar="FILE", help="Export to this .tflite file too."),
     click.option("--keep-names", is_flag=True, help="Keep the names of inner tensors in --tflite."),
@@ -130,6 +131,8 @@ class _Teller:
     def __call__(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "say":
             say(event["text"])
+        elif event["event"] == "waiting":
+            say(f"{event['worker']} waits for the others, {duration(event['deadline_s'])} at most")
         elif event["event"] == "teacher":
             self._advance(event["done"], event["total"])
         elif event["event"] == "step" and event.get("steps"):
@@ -155,16 +158,19 @@ def numbers(found: Mapping[str, float]) -> str:
 
 def outcome(trained: "Trained", lines: "list[str]") -> Outcome:
     """A training as a command shows it; ``lines`` are what its method has to say."""
+    if trained.artifact is None:  # the chief shows what was reached
+        return Outcome(trained.describe(), lines, trained.findings)
     runnable = trained.tflite.path if trained.tflite else trained.artifact.path
     steps = [command_line("evaluate", runnable, "--data", "DATA")]
-    return Outcome(trained.describe(), [_table(trained), *lines], trained.findings, next_steps=steps)
+    table = _table(trained, trained.artifact)
+    return Outcome(trained.describe(), [table, *lines], trained.findings, next_steps=steps)
 
 
-def _table(trained: "Trained") -> "Table":
+def _table(trained: "Trained", artifact: "Artifact") -> "Table":
     from rich.table import Table
 
     names = list(dict.fromkeys(name for epoch in trained.epochs for name in epoch.numbers))
-    title = f"{trained.artifact.path}: {trained.artifact.size_bytes:,} B"
+    title = f"{artifact.path}: {artifact.size_bytes:,} B"
     if trained.tflite:
         title += f"; {trained.tflite.path}: {trained.tflite.size_bytes:,} B"
     table = Table(title=title, title_justify="left")

@@ -14,6 +14,9 @@ from edgekit.tensor import Array
 from edgekit.train.job import Job
 
 _NAME = "epoch.npz"
+# What a training is about does not depend on where results go, nor on how many devices or workers share the batches.
+_RESULTS = ("output", "tflite", "tensorboard", "csv", "strategy")
+_PATHS = ("model", "train", "validation", "preprocess", "teacher")
 
 
 class Checkpoint:
@@ -28,7 +31,9 @@ class Checkpoint:
     def __init__(self, folder: Path, job: Job, digest: str) -> None:
         self._path = folder / _NAME
         self.refused = False
-        self._identity = hashlib.sha256((_without_place(job) + digest).encode()).hexdigest()
+        self._identity = hashlib.sha256((_without(job, _RESULTS) + digest).encode()).hexdigest()
+        # The same on every machine that has the same command, model and data.
+        self.training = hashlib.sha256((_without(job, _RESULTS + _PATHS) + digest).encode()).hexdigest()
 
     def save(self, model: Any, state: dict[str, Any], best: Sequence[Array] = ()) -> None:
         """Replace the checkpoint by the model's state; ``state`` is what the loop needs beside it.
@@ -92,8 +97,6 @@ def _fit(variables: list[Any], values: list[Array]) -> bool:
     return shapes == [value.shape for value in values]
 
 
-def _without_place(job: Job) -> str:
+def _without(job: Job, names: Sequence[str]) -> str:
     document = json.loads(job.to_json())
-    for name in ("output", "tflite", "tensorboard", "csv"):
-        document.pop(name)
-    return json.dumps(document, sort_keys=True)
+    return json.dumps({name: document[name] for name in sorted(document) if name not in names})

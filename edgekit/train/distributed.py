@@ -14,24 +14,15 @@ def devices_of(strategy: str | None) -> Iterator[list[Finding]]:
     """Everything that is made inside belongs to the devices of a strategy.
 
     Args:
-        strategy: ``"mirrored"`` for all GPUs of the machine, or all logical CPUs where there is none; None for the
-            one device that TensorFlow takes by itself.
+        strategy: ``"mirrored"`` for all GPUs of the machine, or all logical CPUs where there is none; any other for
+            the one device that TensorFlow takes by itself.
 
     Yields:
         What the user should know.
-
-    Raises:
-        UsageError: Keras cannot train with this strategy.
     """
-    if strategy is None:
+    if strategy != "mirrored":
         yield []
         return
-    if strategy != "mirrored":
-        raise UsageError(
-            "EK739",
-            f"Keras 3 cannot train with the strategy {strategy}: its training loop fails with several workers.",
-            "Give --strategy mirrored, for all devices of one machine.",
-        )
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     findings = []
     if len(devices) == 1:
@@ -41,17 +32,18 @@ def devices_of(strategy: str | None) -> Iterator[list[Finding]]:
         yield findings
 
 
-def check_batches(count: int, batch_size: int) -> None:
+def check_batches(count: int, batch_size: int, workers: int = 1) -> None:
     """Refuse a last batch that leaves a device without a sample: it would normalize nothing, which gives NaN.
 
     Raises:
-        UsageError: The last batch has fewer samples than there are devices.
+        UsageError: The last batch has fewer samples than there are devices, or workers.
     """
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    replicas = max(workers, tf.distribute.get_strategy().num_replicas_in_sync)
     last = count % batch_size or min(count, batch_size)
     if last < replicas:
+        who = "workers" if workers > 1 else "devices"
         raise UsageError(
             "EK781",
-            f"The last batch of {count:,} samples has {last}, and {replicas} devices share it.",
+            f"The last batch of {count:,} samples has {last}, and {replicas} {who} share it.",
             "Give another --batch-size.",
         )

@@ -21,6 +21,7 @@ from edgekit.train.logs import EpochLogs
 from edgekit.train.methods import Prepared
 from edgekit.train.objective import Objective
 from edgekit.train.rate_decay import CosineRate
+from edgekit.train.workers import Workers
 
 if TYPE_CHECKING:
     from edgekit.tensor import Array
@@ -35,6 +36,7 @@ def fit(
     feeds: tuple[Feed, Feed | None],
     *,
     checkpoint: Checkpoint,
+    workers: Workers,
     report: Report,
 ) -> tuple[list[Epoch], list[Finding]]:
     """Train, from the last saved epoch on.
@@ -45,6 +47,7 @@ def fit(
         job: Epochs, batch size, seed, early stopping.
         feeds: Training samples, and validation samples or None.
         checkpoint: Where the last epoch is kept.
+        workers: Who trains together; the chief alone keeps and reports epochs.
         report: Called with ``{"event": "epoch", ...}`` after each epoch and ``{"event": "step", ...}`` in between.
 
     Returns:
@@ -57,21 +60,22 @@ def fit(
     optimizer = objective.optimizer
     if job.scale_learning_rate:
         optimizer = with_layer_rates(optimizer, model)
+    optimizer = workers.optimizer(optimizer)
     arguments = {"optimizer": optimizer, "loss": objective.loss, "metrics": objective.metrics}
     model.compile(**{**arguments, **prepared.compile_with})
     model.optimizer.build(model.trainable_variables)
     rate = float(np.asarray(model.optimizer.learning_rate))
-    loop = _Loop(prepared, objective, job, checkpoint, report)
+    loop = _Loop(prepared, objective, job, checkpoint, workers=workers, report=report)
     started = loop.resume()
     loop.feeds = feeds
     train, validation = feeds
     logs = [EpochLogs(job)] if job.csv or job.tensorboard else []
-    callbacks = [*prepared.callbacks, *logs, loop, keras.callbacks.TerminateOnNaN()]
+    callbacks = [*workers.callbacks(train.count, job.batch_size), *prepared.callbacks, *logs, loop]
     if job.learning_rate_decay == "cosine":
         callbacks.append(CosineRate(rate, job.epochs))
     for epoch in range(started, job.epochs):
         model.fit(
-            train.epoch(job.batch_size, job.seed + epoch),
+            workers.part(train.epoch(job.batch_size, job.seed + epoch)),
             validation_data=validation.in_order(max(256, job.batch_size)) if validation else None,
             initial_epoch=epoch,
             epochs=epoch + 1,
@@ -89,12 +93,19 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
     """Keeps the books between the epochs: what was reached, what is the best, and whether to go on."""
 
     def __init__(
-        self, prepared: Prepared, objective: Objective, job: Job, checkpoint: Checkpoint, report: Report
+        self,
+        prepared: Prepared,
+        objective: Objective,
+        job: Job,
+        checkpoint: Checkpoint,
+        *,
+        workers: Workers,
+        report: Report,
     ) -> None:
         super().__init__()
         self._fitted, self._judged_from = prepared.model, prepared.judged_from
         self._objective, self._job = objective, job
-        self._checkpoint, self._report = checkpoint, report
+        self._checkpoint, self._workers, self._report = checkpoint, workers, report
         self._epochs: list[Epoch] = []
         self._good: list[Array] | None = None
         self._best: tuple[float, int, list[Array]] | None = None
@@ -105,7 +116,7 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
 
     def resume(self) -> int:
         """Take up the checkpoint; gives the epoch to start with."""
-        restored = self._checkpoint.restore(self._fitted)
+        restored = self._workers.restore(self._checkpoint, self._fitted)
         if restored is None:
             return 0
         state, best = restored
@@ -124,7 +135,7 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Say how far the epoch is, twice a second."""
         now = time.monotonic()
-        if now - self._said < 0.5:
+        if now - self._said < 0.5 or not self._workers.is_chief:
             return
         self._said = now
         steps, loss = self.params.get("steps"), float((logs or {}).get("loss", math.nan))
@@ -142,6 +153,8 @@ class _Loop(keras.callbacks.Callback):  # type: ignore[misc] # Keras has no type
         self._epochs.append(done)
         self._good = self._fitted.get_weights()
         self._remember_best()
+        if not self._workers.is_chief:
+            return
         state = {
             "epochs": [asdict(epoch) for epoch in self._epochs],
             "best": self._best[:2] if self._best else None,

@@ -18,9 +18,9 @@ class Job:
     ``learning_rate`` and ``loss`` are None where the model's own configuration, or the choice of ``objective.py``,
     is to be taken. ``early_stopping`` is a number of epochs without improvement, after which the best is kept.
     ``scale_learning_rate`` is that of ``layer_rates.py``, ``learning_rate_decay`` that of ``rate_decay.py``,
-    ``strategy`` that of ``distributed.py``, ``augment`` that of ``augmentation.py``: ``"flip,shift:4"``.
-    ``keep_names`` leaves the names of inner tensors in the ``.tflite``. ``teacher`` is what ``edgekit.teacher_pass``
-    found out. ``epochs_before`` were trained by the steps of a pruning that came before.
+    ``strategy`` that of ``distributed.py`` or ``workers.py``, ``augment`` that of ``augmentation.py``:
+    ``"flip,shift:4"``. ``keep_names`` leaves the names of inner tensors in the ``.tflite``. ``teacher`` is what
+    ``edgekit.teacher_pass`` found out. ``epochs_before`` were trained by the steps of a pruning that came before.
     """
 
     method: str

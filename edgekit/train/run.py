@@ -18,6 +18,7 @@ from edgekit.findings import Finding
 from edgekit.train import objective
 from edgekit.train.augmentation import Augmentation
 from edgekit.train.checkpoint import Checkpoint
+from edgekit.train.cluster import cluster_of
 from edgekit.train.distributed import check_batches, devices_of
 from edgekit.train.export import export_float, export_qat, export_sparse
 from edgekit.train.fake_quant import FakeQuant
@@ -27,6 +28,7 @@ from edgekit.train.job import Job
 from edgekit.train.loading import load_trainable, with_lists, with_structure_of
 from edgekit.train.methods import Context
 from edgekit.train.teaching import with_teacher
+from edgekit.train.workers import Workers, joined
 
 _SOME = 512
 
@@ -45,13 +47,13 @@ def run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]
         EdgekitError: Anything that the user should know in one sentence.
     """
     keras.utils.set_random_seed(job.seed)
-    with devices_of(job.strategy) as findings:
-        done = _run(job, report)
+    with joined(cluster_of(job.strategy), report) as workers, devices_of(job.strategy) as findings:
+        done = _run(job, workers, report)
         noticed = [finding.describe() for finding in findings]
         return {**done, "findings": [*noticed, *done["findings"]]}
 
 
-def _run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+def _run(job: Job, workers: Workers, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
     began = time.monotonic()
     trainable = load_trainable(Path(job.model))
     plain = with_lists(trainable.model)
@@ -82,8 +84,8 @@ def _run(job: Job, report: Callable[[Mapping[str, Any]], None]) -> dict[str, Any
     )
     if feeds[1]:
         objective.check_labels(plain, goal.loss, feeds[1].labels(_SOME))
-    check_batches(train.count, job.batch_size)
-    epochs, findings = fit(prepared, goal, job, feeds, checkpoint=checkpoint, report=report)
+    check_batches(train.count, job.batch_size, workers.count)
+    epochs, findings = fit(prepared, goal, job, feeds, checkpoint=checkpoint, workers=workers, report=report)
     if checkpoint.refused:
         message = "What an interrupted run left is not of this training, or is damaged; it began anew."
         findings.append(Finding("EK738", message, "Give the same options with --resume."))

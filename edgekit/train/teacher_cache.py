@@ -5,7 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -72,9 +72,14 @@ def rows(
         partial = Path(mkdtemp(dir=place.parent, prefix=f".{place.name}."))
         try:
             _write(partial, count, compute(), most_bytes)
-            shutil.rmtree(place, ignore_errors=True)
-            with suppress(FileExistsError):  # another training of the same teacher was faster
+            if _read(place, count) is None:
+                shutil.rmtree(place, ignore_errors=True)
+            try:
                 partial.rename(place)
+            except OSError:
+                if _read(place, count) is None:
+                    raise
+                # Another training of the same teacher was faster.
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:

@@ -137,6 +137,9 @@ def prune(
             f"{'one budget' if structured else 'no budget'}, and {len(budgets)} are given.",
             "Give --structured and one of --target-macs 50%, --target-size 32KB and --target-latency 0.6.",
         )
+    if structured and training.get("strategy") == "multiworker":
+        hint = "Leave out --structured, or --strategy multiworker."
+        raise UsageError("EK739", "Structured pruning does not train on several workers.", hint)
     steps = steps if structured else 1
     if epochs < steps:
         raise UsageError(
@@ -180,6 +183,7 @@ class _Pruning:
         try:
             done = [self._step(number) for number in range(1, self._steps + 1)]
             trained = _joined(done) if len(done) > 1 else done[0]
+            measured = measured and trained.artifact is not None
             found = _files(self._jobs[0], self._jobs[-1])
             report = {**trained.report, "files": found, "latency": None, "search": dict(search) or None}
             findings = trained.findings

@@ -118,6 +118,13 @@ def check_options(recipe: RunRecipe) -> None:
             if not option_types.fits(value, known[name]):
                 text = f"{name} of {step.id} is {value!r}; it must be {option_types.in_words(known[name])}."
                 raise UsageError("EK771", text)
+        if step.options.get("strategy") == "multiworker":
+            hint = (
+                "Train on several workers with the command of the step, and begin the recipe with its model."
+            )
+            raise UsageError(
+                "EK739", f"A recipe does not train on several workers, as {step.id} shall.", hint
+            )
         _check_needs(step, recipe)
 
 

@@ -237,3 +237,5 @@ def test_every_kind_of_step_has_options(tmp_path):
     check_options(RunRecipe.load(path))
     with pytest.raises(UsageError, match="4 or 8"):
         check_options(RunRecipe.load(path, {"qat.weight_bits": 5}))
+    with pytest.raises(UsageError, match="does not train on several workers, as qat"):
+        check_options(RunRecipe.load(path, {"qat.strategy": "multiworker"}))
