@@ -90,7 +90,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
                 for end, factor in zip((low, high), self.factors, strict=True)
             )
         # int16 activations have no zero point, and one value more below than above.
-        return (-high * (32768 / 32767), high) if self.bits == 16 else (low, high)
+        return (-high * (32768 / 32767), high) if self.bits == 16 and not self.fixed else (low, high)
 
     def call(self, x: Any, training: bool | None = None, averaged: bool = False) -> Any:
         """Round; while training also follow the range. ``averaged`` is for the mean of values rounded by this."""
@@ -105,6 +105,10 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
         return self._rounded(x)
 
     def _rounded(self, x: Any) -> Any:
+        if self.settled and self.bits == 16:
+            # In TensorFlow's fake quantization, 16 bits leave float32 seven for what is to be rounded.
+            step = self._step()
+            return tf.clip_by_value(tf.round(x / step), -32768.0, 32767.0) * step
         rate = 1.0
         if self.factors:
             values = tf.cast(tf.maximum(tf.size(x) // tf.maximum(tf.shape(x)[0], 1), 1), tf.float32)
@@ -115,12 +119,16 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
 
     def _mean(self, x: Any) -> Any:
         """TFLite's average: the middle between two steps, which is frequent there, goes away from the integer 0."""
-        low, high = self.ends()
-        scale = (high - low) / (2**self.bits - 1)
-        zero_point = tf.round(-low / scale) - 2 ** (self.bits - 1)
+        scale = self._step()
+        zero_point = tf.round(-self.ends()[0] / scale) - 2 ** (self.bits - 1)
         # Float noise would hide what is the middle.
-        steps = tf.round((x / scale + zero_point) * _FINE) / _FINE
+        fine = 2.0 ** (18 - self.bits) if self.bits == 8 else 128.0
+        steps = tf.round((x / scale + zero_point) * fine) / fine
         return (tf.sign(steps) * tf.floor(tf.abs(steps) + 0.5) - zero_point) * scale
+
+    def _step(self) -> Any:
+        low, high = (tf.cast(end, tf.float64) for end in self.ends())
+        return tf.cast((high - low) / (2**self.bits - 1), tf.float32)
 
     def _follow(self, x: Any) -> None:
         low = tf.minimum(tf.reduce_min(x), 0.0)
@@ -259,16 +267,26 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         kernel = tf.round(self.rounded(self.layer.kernel) / self._along_kernel(scales))
         step = given * scales
         bias = None if self.layer.bias is None else tf.round(self.layer.bias / step)
+        whole = tf.round(x / given)
         # Exact in float32: sums stay below 2**24.
-        total = self._run(tf.round(x / given), kernel, bias)
+        total = self._wide_sum(whole, kernel, bias) if grid["bits"] == 16 else self._run(whole, kernel, bias)
         return self._requantized(total, step, grid) * output
+
+    def _wide_sum(self, whole: Any, kernel: Any, bias: Any) -> Any:
+        """The sums of values of 16 bits, as float64: those of their upper and lower bytes are exact in float32."""
+        upper = tf.round(whole / 256)
+        none = None if bias is None else tf.zeros_like(bias)
+        sums = [tf.cast(self._run(half, kernel, none), tf.float64) for half in (upper, whole - upper * 256)]
+        total = sums[0] * 256 + sums[1]
+        return total if bias is None else total + tf.cast(bias, tf.float64)
 
     def _requantized(self, total: Any, step: Any, grid: Mapping[str, Any]) -> Any:
         """Sums in ``step`` as steps of the output, by the rules of the kernel that TFLite takes."""
         output, half = np.float32(grid["output_scale"]), 2 ** (grid["bits"] - 1)
         exact = np.float64(grid["input_scale"]) * np.asarray(grid["weight_scales"]) / np.float64(output)
         if grid["bits"] == 16:
-            found = tf.cast(tf.floor(tf.cast(total, tf.float64) * reduced(exact) + 0.5), tf.float32)
+            factor = exact if isinstance(self.layer, keras.layers.Dense) else reduced(exact)
+            found = tf.cast(tf.floor(total * factor + 0.5), tf.float32)
         elif self.bits == 8 or isinstance(self.layer, keras.layers.Dense):
             # XNNPACK has one factor in float32. It leaves convolutions of 4 bits to TFLite's own kernels.
             found = tf.round(total * (step / output))

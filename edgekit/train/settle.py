@@ -30,7 +30,7 @@ def settle(model: Any) -> None:
         elif isinstance(layer, FakeQuantConversion):
             _settle_conversion(layer, _before(graph, calls[0].inputs[0]), _after(graph, calls[0]))
         elif isinstance(layer, FakeQuant):
-            layer.settled = layer.bits == 8
+            layer.settled = True
     # What Keras traced before knows nothing of it.
     model.train_function = model.test_function = model.predict_function = None
 
@@ -45,11 +45,12 @@ def settled(model: Any) -> Any:
 
 def _settle(layer: FakeQuantWeights, ends: list[tuple[FakeQuant | None, FakeQuant | None]]) -> None:
     before, after = ends[0]
-    if before is None or layer.layer.bias is None:
+    if before is None:
         return
     input_scale, _zero = before.grid()
     step = np.float32(input_scale) * np.asarray(layer.scales())
-    layer.layer.bias.assign(np.round(np.asarray(layer.layer.bias) / step) * step)
+    if layer.layer.bias is not None:
+        layer.layer.bias.assign(np.round(np.asarray(layer.layer.bias) / step) * step)
     whole = after is not None and before.bits == after.bits
     if len(set(ends)) > 1 or not whole or after is None:
         return  # used twice, with two scales: there is no single grid
