@@ -22,6 +22,7 @@ _PLACES = {
 }
 # From this version on a fully connected operator has scales per channel.
 _CHANNELWISE_VERSION = 12
+_SIGMOID_SCALE = 1 / 32768
 
 
 def editing(layers: Sequence[FakeQuantWeights], *, wide: bool) -> Callable[[bytes], bytes]:
@@ -42,6 +43,7 @@ def editing(layers: Sequence[FakeQuantWeights], *, wide: bool) -> Callable[[byte
                 _put_scales(model, wanted)
             if wide:
                 _widen(model)
+                _give_sigmoids_their_scale(model)
 
         return flatbuffer.rewrite(content, change) if wanted or wide else content
 
@@ -150,3 +152,15 @@ def _widen(model: Any) -> None:
         data = np.frombuffer(narrow.astype("<i8").tobytes(), np.uint8)
         model.buffers.append(schema.BufferT(data=data))
         bias.buffer, bias.type = len(model.buffers) - 1, schema.TensorType.INT64
+
+
+def _give_sigmoids_their_scale(model: Any) -> None:
+    """The converter writes outputs of 0 to 1, of which the kernel takes nothing but -1 to 1, as was trained."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for graph in model.subgraphs:
+        for operator in graph.operators or []:
+            code = model.operatorCodes[operator.opcodeIndex]
+            made = graph.tensors[operator.outputs[0]] if len(operator.outputs) else None
+            if code.builtinCode == schema.BuiltinOperator.LOGISTIC and made.type == schema.TensorType.INT16:
+                _set_scales(made, [_SIGMOID_SCALE])
