@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from edgekit.train.fixed_point import reduced, rounded_twice
 from edgekit.train.joins import FakeQuantConversion, FakeQuantPair
+from edgekit.train.tables import FakeQuantTable
 
 # The converter fails on scales per channel of the other kernels, which it reshapes or transposes.
 _CONVERTED_PER_CHANNEL = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -286,15 +287,14 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         exact = np.float64(grid["input_scale"]) * np.asarray(grid["weight_scales"]) / np.float64(output)
         if grid["bits"] == 16:
             factor = exact if isinstance(self.layer, keras.layers.Dense) else reduced(exact)
-            found = tf.cast(tf.floor(total * factor + 0.5), tf.float32)
+            found = tf.floor(total * factor + 0.5)
         elif self.bits == 8 or isinstance(self.layer, keras.layers.Dense):
             # XNNPACK has one factor in float32. It leaves convolutions of 4 bits to TFLite's own kernels.
             found = tf.round(total * (step / output))
         else:
             found = rounded_twice(total, exact)
-        return tf.clip_by_value(
-            found, -half - grid["output_zero_point"], half - 1 - grid["output_zero_point"]
-        )
+        lowest = -half - grid["output_zero_point"]
+        return tf.clip_by_value(tf.cast(found, tf.float32), lowest, lowest + 2 * half - 1)
 
     def rounded(self, kernel: Any) -> Any:
         """The kernel as the device will have it, in real numbers."""
@@ -372,7 +372,7 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
 @contextmanager
 def as_trained(model: Any) -> Iterator[None]:
     """Let the layers of a model compute with fake quantization alone, which is what the converter understands."""
-    grids = (FakeQuantConversion, FakeQuantPair, FakeQuantWeights)
+    grids = (FakeQuantConversion, FakeQuantPair, FakeQuantTable, FakeQuantWeights)
     name = {FakeQuant: "settled", **dict.fromkeys(grids, "grid")}
     layers = [layer for layer in model._flatten_layers() if type(layer) in name]
     before = [getattr(layer, name[type(layer)]) for layer in layers]

@@ -13,6 +13,7 @@ from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights
 from edgekit.train.graph import Call, Graph, copying
 from edgekit.train.joins import FakeQuantConversion, FakeQuantPair
 from edgekit.train.qat import JOINING
+from edgekit.train.tables import FakeQuantTable
 
 
 def settle(model: Any) -> None:
@@ -29,6 +30,9 @@ def settle(model: Any) -> None:
             _settle_pair(layer, graph, calls[0])
         elif isinstance(layer, FakeQuantConversion):
             _settle_conversion(layer, _before(graph, calls[0].inputs[0]), _after(graph, calls[0]))
+        elif isinstance(layer, FakeQuantTable):
+            before = _before(graph, calls[0].inputs[0])
+            layer.grid = {"input": before.grid()[0]} if before else None
         elif isinstance(layer, FakeQuant):
             layer.settled = True
     # What Keras traced before knows nothing of it.
@@ -69,9 +73,10 @@ def _settle_pair(layer: FakeQuantPair, graph: Graph, call: Call) -> None:
         *(_before(graph, number) for number in call.inputs),
         _after(graph, call),
     )
-    if first is None or second is None or output is None or {first.bits, second.bits, output.bits} != {8}:
+    if first is None or second is None or output is None:
         return
-    layer.grid = {"first": first.grid()[0], "second": second.grid()[0], "output": output.grid()[0]}
+    names = {"first": first, "second": second, "output": output}
+    layer.grid = {"bits": output.bits, **{name: rounding.grid()[0] for name, rounding in names.items()}}
 
 
 def _settle_conversion(layer: FakeQuantConversion, given: FakeQuant | None, output: FakeQuant | None) -> None:
