@@ -204,6 +204,11 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
                 name="end", shape=kernel.shape[-1:] if self.per_channel else (), initializer="ones"
             )
 
+    def around(self, layer: Any, name: str) -> "FakeQuantWeights":
+        """Another one with the same options around another layer."""
+        options = {"per_channel": self.per_channel, "activation": self.activation, "ranges": self.ranges}
+        return FakeQuantWeights(layer, self.bits, name=name, **options)
+
     def one_scale(self) -> None:
         """Have one scale for the whole kernel, which ends at its largest weight."""
         if self.ranges == "learned":

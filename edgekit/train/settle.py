@@ -5,12 +5,13 @@ near to the middle of two steps that float arithmetic falls to the other side. O
 and after ten layers a fifth of all values differ by a step.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights
-from edgekit.train.graph import Call, Graph, copying
+from edgekit.train.graph import Call, Graph, Make, copy_layer, copying, unique_names
 from edgekit.train.joins import FakeQuantConversion, FakeQuantPair
 from edgekit.train.qat import JOINING
 from edgekit.train.tables import FakeQuantTable
@@ -42,9 +43,29 @@ def settle(model: Any) -> None:
 def settled(model: Any) -> Any:
     """A copy of a model of ``apply_qat`` that computes what its ``.tflite`` file computes; the model stays as it is."""
     graph = Graph(model)
-    twin = graph.build(copying(graph))
+    twin = graph.build(_once_each(graph))
     settle(twin)
     return twin
+
+
+def _once_each(graph: Graph) -> Make:
+    """Copies of layers; those with kernels have one around the same kernel for each use, whose grids differ."""
+    plain, names = copying(graph), unique_names(graph)
+    made: dict[int, FakeQuantWeights] = {}
+
+    def make(call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        layer, key = call.operation, id(call.operation)
+        if not isinstance(layer, FakeQuantWeights):
+            return plain(call, args, kwargs)
+        if key not in made:
+            new = made[key] = copy_layer(layer, names[key])
+        else:
+            new = layer.around(made[key].layer, f"{names[key]}_use_{graph.uses[key].index(call)}")
+        result = new(*args, **kwargs)
+        new.set_weights(layer.get_weights())
+        return result
+
+    return make
 
 
 def _settle(layer: FakeQuantWeights, ends: list[tuple[FakeQuant | None, FakeQuant | None]]) -> None:
