@@ -272,19 +272,22 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         given, output = np.float32(grid["input_scale"]), np.float32(grid["output_scale"])
         kernel = tf.round(self.rounded(self.layer.kernel) / self._along_kernel(scales))
         step = given * scales
-        bias = None if self.layer.bias is None else tf.round(self.layer.bias / step)
+        bias = None if self.layer.bias is None else tf.round(tf.cast(self.layer.bias, tf.float64) / step)
         whole = tf.round(x / given)
         # Exact in float32: sums stay below 2**24.
-        total = self._wide_sum(whole, kernel, bias) if grid["bits"] == 16 else self._run(whole, kernel, bias)
+        if grid["bits"] == 16:
+            total = self._wide_sum(whole, kernel, bias)
+        else:
+            total = self._run(whole, kernel, None if bias is None else tf.cast(bias, tf.float32))
         return self._requantized(total, step, grid) * output
 
     def _wide_sum(self, whole: Any, kernel: Any, bias: Any) -> Any:
         """The sums of values of 16 bits, as float64: those of their upper and lower bytes are exact in float32."""
         upper = tf.round(whole / 256)
-        none = None if bias is None else tf.zeros_like(bias)
+        none = None if bias is None else tf.zeros_like(self.layer.bias)
         sums = [tf.cast(self._run(half, kernel, none), tf.float64) for half in (upper, whole - upper * 256)]
         total = sums[0] * 256 + sums[1]
-        return total if bias is None else total + tf.cast(bias, tf.float64)
+        return total if bias is None else total + bias
 
     def _requantized(self, total: Any, step: Any, grid: Mapping[str, Any]) -> Any:
         """Sums in ``step`` as steps of the output, by the rules of the kernel that TFLite takes."""

@@ -18,11 +18,15 @@ from edgekit.train.tables import FakeQuantTable
 
 
 def settle(model: Any) -> None:
-    """Round the biases of a model of ``apply_qat`` in place, and let its layers compute as XNNPACK does.
+    """Round the weights of a model of ``apply_qat`` in place, and let its layers compute as XNNPACK does.
 
     Training it again undoes the second of it.
     """
     graph = Graph(model)
+    wrappers = [call.operation for call in graph.layers() if isinstance(call.operation, FakeQuantWeights)]
+    for wrapper in {id(wrapper.layer): wrapper for wrapper in wrappers}.values():
+        # A compiler that rounds them anew may take the other side of a middle.
+        wrapper.layer.kernel.assign(wrapper.rounded(wrapper.layer.kernel))
     for calls in graph.uses.values():
         layer = calls[0].operation
         if isinstance(layer, FakeQuantWeights):
