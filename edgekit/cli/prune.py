@@ -42,6 +42,8 @@ _STRUCTURED = [
                  help="Latency to reach on this machine, relative to the model as it is: 0.6."),
     click.option("--precision", type=click.Choice(["float32", "int8", "int4", "int4-per-tensor"]), default="float32",
                  show_default=True, help="Of the file that --target-size and --target-latency are about."),
+    click.option("--eight-bit", multiple=True, metavar="REGEX",
+                 help="With a --precision of 4 bits: layers whose weights keep 8 bits. May be repeated."),
     click.option("--criterion", type=click.Choice(["l1", "l2", "batch-norm", "taylor"]), default="l2",
                  show_default=True, help="What tells the importance of a channel; taylor asks the samples."),
     click.option("--scope", type=click.Choice(["global", "layer"]), default="global", show_default=True,

@@ -52,6 +52,12 @@ Examples:
 )
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Layers that stay float32. May be repeated.")
 @click.option(
+    "--eight-bit",
+    multiple=True,
+    metavar="REGEX",
+    help="With --weight-bits 4: layers whose weights keep 8 bits. May be repeated.",
+)
+@click.option(
     "--freeze-epochs",
     type=click.IntRange(min=0),
     default=1,

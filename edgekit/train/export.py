@@ -104,9 +104,10 @@ def export_sparse(
 
 def _export(model: Any, output: Path, options: dict[str, Any], keep_names: bool) -> None:
     from edgekit.passes.compact import compact
+    from edgekit.passes.pointwise import pointwise
     from edgekit.tensorflow_child.exporting import export_tflite
     from edgekit.tensorflow_child.loading import from_keras
 
     with files.atomic_write(output) as partial:
         export_tflite(from_keras(model, "keras"), {**options, "unroll": True, "per_channel": True}, partial)
-        partial.write_bytes(compact(partial.read_bytes(), keep_names=keep_names))
+        partial.write_bytes(compact(pointwise(partial.read_bytes()), keep_names=keep_names))

@@ -37,10 +37,13 @@ def calibration(dataset: Dataset, count: int = _SAMPLES) -> list[Any]:
     return list(dataset.take([int(row) for row in rows]).inputs.values())
 
 
-def export(model: Any, output: Path, precision: str, samples: Sequence[Any]) -> None:
+def export(
+    model: Any, output: Path, precision: str, samples: Sequence[Any], eight_bit: Sequence[str] = ()
+) -> None:
     """Write a ``.tflite`` file; int8 weights and activations are quantized after training, with these samples.
 
     4 bits are those of ``apply_qat`` before any training: the size and the speed of the file to come, not its outputs.
+    Layers whose names a pattern of ``eight_bit`` matches keep weights of 8 bits there.
 
     Raises:
         OutputError: The file cannot be written.
@@ -53,7 +56,8 @@ def export(model: Any, output: Path, precision: str, samples: Sequence[Any]) -> 
         # The parent of a training reads this module for its names, and has no TensorFlow.
         from edgekit.train.qat import QATOptions, apply_qat
 
-        quantized = apply_qat(model, QATOptions(weight_bits=4, per_channel=_TRAINED[precision]))
+        chosen = QATOptions(4, per_channel=_TRAINED[precision], eight_bit=tuple(eight_bit))
+        quantized = apply_qat(model, chosen)
         given = [array.astype(np.float32) for array in samples]
         quantized(given[0] if len(given) == 1 else given, training=True)  # the ranges follow what they see
         export_qat(quantized, output)
@@ -77,8 +81,9 @@ def export(model: Any, output: Path, precision: str, samples: Sequence[Any]) -> 
 def export_all(model: Any, job: Job, name: str, samples: Sequence[Any]) -> list[Finding]:
     """Write a model as float, as int8, and as its budget wants it; where int8 is impossible, a finding says so."""
     export(model, exported(job, name, "float32"), "float32", samples)
-    if job.options.get("precision") in _TRAINED:
-        export(model, exported(job, name, job.options["precision"]), job.options["precision"], samples)
+    precision = job.options.get("precision")
+    if precision in _TRAINED:
+        export(model, exported(job, name, precision), precision, samples, job.options["eight_bit"])
     try:
         export(model, exported(job, name, "int8"), "int8", samples)
     except EdgekitError:

@@ -191,6 +191,11 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         return self.per_channel and not isinstance(self.layer, _CONVERTED_PER_CHANNEL)
 
     @property
+    def is_depthwise(self) -> bool:
+        """Whether each input channel has filters of its own."""
+        return isinstance(self.layer, keras.layers.DepthwiseConv2D)
+
+    @property
     def channel_axis(self) -> int:
         """Where the output channels are in the kernel; of a depthwise one, the last of its two axes."""
         return 2 if isinstance(self.layer, keras.layers.Conv2DTranspose) else len(self.layer.kernel.shape) - 1
@@ -296,13 +301,21 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         if grid["bits"] == 16:
             factor = exact if isinstance(self.layer, keras.layers.Dense) else reduced(exact)
             found = tf.floor(total * factor + 0.5)
-        elif self.bits == 8 or isinstance(self.layer, keras.layers.Dense):
+        elif self.bits == 8 or self._is_product():
             # XNNPACK has one factor in float32. It leaves convolutions of 4 bits to TFLite's own kernels.
             found = tf.round(total * (step / output))
         else:
             found = rounded_twice(total, exact)
         lowest = -half - grid["output_zero_point"]
         return tf.clip_by_value(tf.cast(found, tf.float32), lowest, lowest + 2 * half - 1)
+
+    def _is_product(self) -> bool:
+        """Whether the file has it as FULLY_CONNECTED: ``passes/pointwise.py`` makes 1x1 convolutions such ones."""
+        layer = self.layer
+        if not isinstance(layer, keras.layers.Conv2D):
+            return isinstance(layer, keras.layers.Dense)
+        ones = (1, 1)
+        return bool(layer.kernel_size == ones == layer.strides and layer.groups == 1)
 
     def rounded(self, kernel: Any) -> Any:
         """The kernel as the device will have it, in real numbers."""
@@ -353,7 +366,7 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         """Output channels are the last two axes of a depthwise kernel, and the last but one of a transposed one."""
         if isinstance(self.layer, keras.layers.Conv2DTranspose):
             return tf.transpose(kernel, (0, 1, 3, 2))
-        if not isinstance(self.layer, keras.layers.DepthwiseConv2D):
+        if not self.is_depthwise:
             return kernel
         return tf.reshape(kernel, [*kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]])
 
@@ -368,8 +381,7 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
             return scales
         if isinstance(self.layer, keras.layers.Conv2DTranspose):
             return tf.reshape(scales, (-1, 1))
-        depthwise = isinstance(self.layer, keras.layers.DepthwiseConv2D)
-        return tf.reshape(scales, self.layer.kernel.shape[-2:]) if depthwise else scales
+        return tf.reshape(scales, self.layer.kernel.shape[-2:]) if self.is_depthwise else scales
 
     def get_config(self) -> dict[str, Any]:
         """The layer's options."""

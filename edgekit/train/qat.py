@@ -42,8 +42,9 @@ class QATOptions:
     """How to quantize while training.
 
     ``weight_bits`` is 8 or 4, ``activation_bits`` 8 or 16. ``exclude`` are regular expressions: layers whose names
-    match stay float. ``ranges``, of activations, is ``"moving"`` or ``"learned"``; ``weight_ranges`` is ``"largest"``,
-    ``"learned"``, or ``"auto"``: learned where 4 bits have few steps to lose.
+    match stay float, and those that ``eight_bit`` match keep weights of 8 bits. ``ranges``, of activations, is
+    ``"moving"`` or ``"learned"``; ``weight_ranges`` is ``"largest"``, ``"learned"``, or ``"auto"``: learned where 4
+    bits have few steps to lose.
     """
 
     weight_bits: int = 8
@@ -52,6 +53,7 @@ class QATOptions:
     ranges: Ranges = "moving"
     weight_ranges: Literal["auto", "largest", "learned"] = "auto"
     exclude: tuple[str, ...] = ()
+    eight_bit: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.weight_bits not in (4, 8):
@@ -59,16 +61,20 @@ class QATOptions:
         if self.activation_bits not in (8, 16):
             raise ValueError(f"activations of {self.activation_bits} bits: 8 and 16 are possible")
 
-    def bits_of(self, kind: str) -> int:
-        """Bits of the weights of a kind of layer: 8 where TFLite has no kernel of 4, or the converter finds none."""
+    def bits_of(self, kind: str, name: str) -> int:
+        """Bits of the weights of a layer: 8 where TFLite has no kernel of 4, or the converter finds none."""
         narrow = (
             self.activation_bits == 8 and kind != "Conv2DTranspose" and (kind != "Conv1D" or self.per_channel)
         )
-        return self.weight_bits if narrow else 8
+        return self.weight_bits if narrow and not self.widens(name) else 8
 
     def excludes(self, name: str) -> bool:
         """Whether the layer of this name stays float."""
         return any(re.search(pattern, name) for pattern in self.exclude)
+
+    def widens(self, name: str) -> bool:
+        """Whether the layer of this name was asked to keep weights of 8 bits."""
+        return any(re.search(pattern, name) for pattern in self.eight_bit)
 
 
 def apply_qat(model: Any, options: QATOptions | None = None) -> Any:
@@ -166,7 +172,7 @@ class _Quantizing:
             name = self._names[id(operation)]
             layer = copy_layer(operation, name, activation="linear")
             activation = operation.activation if fused else None
-            bits = options.bits_of(type(operation).__name__)
+            bits = options.bits_of(type(operation).__name__, name)
             chosen = options.weight_ranges
             ranges = chosen if chosen != "auto" else "learned" if bits == 4 else "largest"
             wrapper = FakeQuantWeights(

@@ -1,4 +1,4 @@
-"""What TensorFlow's converter cannot write, put into its file afterwards: scales per channel, biases of 64 bits.
+"""What TensorFlow's converter cannot write, put into its file afterwards: scales per channel, widths of 4 and 64 bits.
 
 The converter fails on scales per channel of kernels that it reshapes. It is given such a kernel as whole numbers with
 the scale 1, and the bias in steps of each channel, so that it finds the right integers; here they get their scales.
@@ -29,23 +29,26 @@ def editing(layers: Sequence[FakeQuantWeights], *, wide: bool) -> Callable[[byte
     """What is to be done to the bytes of a converted file.
 
     Args:
-        layers: Those whose scales per channel are to be put in.
+        layers: All with rounded weights.
         wide: Whether activations have 16 bits: biases then need 64.
 
     Returns:
         A function from the file to the file. It raises ModelError where it does not find a kernel.
     """
-    wanted = [layer for layer in layers if layer.whole_numbers]
+    channelwise = [layer for layer in layers if layer.whole_numbers]
+    narrow = [layer for layer in layers if layer.bits == 4]
 
     def edit(content: bytes) -> bytes:
         def change(model: Any) -> None:
-            if wanted:
-                _put_scales(model, wanted)
+            if channelwise:
+                _put_scales(model, channelwise)
+            if narrow:
+                _narrow_all(model, narrow)
             if wide:
                 _widen(model)
                 _give_sigmoids_their_scale(model)
 
-        return flatbuffer.rewrite(content, change) if wanted or wide else content
+        return flatbuffer.rewrite(content, change) if channelwise or narrow or wide else content
 
     return edit
 
@@ -80,12 +83,10 @@ def _put_scales(model: Any, layers: Sequence[FakeQuantWeights]) -> None:
         if id(weights) not in given and _has_scale_of_one(weights):
             values, channels = _integers(model, weights), tuple(weights.shape)[:1]
             same = [entry for entry in known if entry[1].shape == channels and np.array_equal(values, entry[0])]
-            for _values, scales, layer in same[:1]:
+            for _values, scales, _layer in same[:1]:
                 found.update(other.name for _stored, its, other in same if np.array_equal(its, scales))
                 given[id(weights)] = scales
                 _set_scales(weights, scales)
-                if layer.bits == 4 and name != "TRANSPOSE_CONV":
-                    _narrow(model, weights)
         if id(weights) not in given:
             continue
         if bias is not None and id(bias) not in given:
@@ -102,9 +103,15 @@ def _put_scales(model: Any, layers: Sequence[FakeQuantWeights]) -> None:
 
 
 def _as_stored(layer: FakeQuantWeights) -> Any:
-    """The integers of a kernel in the order in which the file has them: output channels first."""
-    whole = np.asarray(layer.whole_kernel()).astype(np.int8)
-    return np.moveaxis(whole, layer.channel_axis, 0).ravel()
+    """The integers of a kernel in the order in which the file has them."""
+    return _in_file_order(layer, np.asarray(layer.whole_kernel()).astype(np.int8)).ravel()
+
+
+def _in_file_order(layer: FakeQuantWeights, kernel: Any) -> Any:
+    """A kernel with its output channels first, but for a depthwise one, which has them last behind an axis of 1."""
+    if layer.is_depthwise:
+        return kernel.reshape(1, *kernel.shape[:2], -1)
+    return np.moveaxis(kernel, layer.channel_axis, 0)
 
 
 def _has_scale_of_one(tensor: Any) -> bool:
@@ -123,17 +130,68 @@ def _integers(model: Any, tensor: Any) -> Any:
     return both[: int(np.prod(tensor.shape))]
 
 
-def _narrow(model: Any, tensor: Any) -> None:
-    """Store weights of 4 bits, which the converter leaves in bytes where it reshaped them, two to a byte."""
+def _narrow_all(model: Any, layers: Sequence[FakeQuantWeights]) -> None:
+    """Store weights of 4 bits, two to a byte, where the converter took 8 bits for them.
+
+    Where it reshaped a kernel the integers are right. Where two calls share one, it rounded the 15 values to 255.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
-    if tensor.type == schema.TensorType.INT4:
-        return
+    known = [(_as_stored(layer), layer) for layer in layers]
+    done: set[int] = set()
+    for _code, name, weights, bias in _operators(model):
+        if name == "TRANSPOSE_CONV" or weights.type != schema.TensorType.INT8:
+            continue
+        values = _integers(model, weights)
+        for stored, layer in known:
+            if np.array_equal(values, stored):
+                _narrow(model, weights)
+                break
+            if _is_rounded(weights, values, layer):
+                before = np.asarray(weights.quantization.scale)
+                scales = np.broadcast_to(np.asarray(layer.scales(), np.float32), before.shape)
+                weights.buffer = _add_buffer(model, stored)
+                weights.quantization.scale = scales
+                _narrow(model, weights)
+                if bias is not None and id(bias) not in done:
+                    done.add(id(bias))
+                    _restep(model, bias, scales / before)
+                break
+
+
+def _is_rounded(weights: Any, values: Any, layer: FakeQuantWeights) -> bool:
+    """Whether these integers of 8 bits are a layer's real weights, but for half a step."""
+    kernel = _in_file_order(layer, np.asarray(layer.rounded(layer.layer.kernel)))
+    if kernel.size != values.size or kernel.shape[0] != weights.shape[0]:
+        return False
+    along = [1] * kernel.ndim
+    along[weights.quantization.quantizedDimension] = -1
+    scale = np.asarray(weights.quantization.scale).reshape(along)
+    return bool((np.abs(values.reshape(kernel.shape) * scale - kernel) <= 0.51 * scale).all())
+
+
+def _restep(model: Any, bias: Any, factors: Any) -> None:
+    """The same bias in steps that are larger by these factors."""
+    values = np.frombuffer(bytes(memoryview(model.buffers[bias.buffer].data)), "<i4")
+    bias.buffer = _add_buffer(model, np.round(values / factors).astype("<i4"))
+    bias.quantization.scale = np.asarray(bias.quantization.scale) * factors
+
+
+def _add_buffer(model: Any, values: Any) -> int:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model.buffers.append(schema.BufferT(data=np.frombuffer(values.tobytes(), np.uint8)))
+    return len(model.buffers) - 1
+
+
+def _narrow(model: Any, tensor: Any) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
     values = (
         np.resize(_integers(model, tensor), (int(np.prod(tensor.shape)) + 1) // 2 * 2).view(np.uint8) & 15
     )
-    model.buffers.append(schema.BufferT(data=values[::2] | (values[1::2] << 4)))
-    tensor.buffer, tensor.type = len(model.buffers) - 1, schema.TensorType.INT4
+    tensor.buffer = _add_buffer(model, values[::2] | (values[1::2] << 4))
+    tensor.type = schema.TensorType.INT4
 
 
 def _set_scales(tensor: Any, scales: Any) -> None:
@@ -150,9 +208,8 @@ def _widen(model: Any) -> None:
         if bias is None or bias.type != schema.TensorType.INT32:
             continue
         narrow = np.frombuffer(bytes(memoryview(model.buffers[bias.buffer].data)), "<i4")
-        data = np.frombuffer(narrow.astype("<i8").tobytes(), np.uint8)
-        model.buffers.append(schema.BufferT(data=data))
-        bias.buffer, bias.type = len(model.buffers) - 1, schema.TensorType.INT64
+        bias.buffer = _add_buffer(model, narrow.astype("<i8"))
+        bias.type = schema.TensorType.INT64
 
 
 def _give_sigmoids_their_scale(model: Any) -> None:

@@ -90,14 +90,15 @@ def prepare_candidates(model: Any, context: Context) -> Prepared:
     channels, ranking = _ranked(model, context)
     samples = calibration(context.train)
     whole = channels.macs(ranking.keep(0))
-    export(model, exported(context.job, "whole", options["precision"]), options["precision"], samples)
+    precision, eight_bit = options["precision"], options["eight_bit"]
+    export(model, exported(context.job, "whole", precision), precision, samples, eight_bit)
     found = []
     for share in options["candidates"]:
         count = ranking.first_within(channels.macs, share * whole)
         keep = ranking.keep(ranking.most if count is None else count)
         name = f"{share:.4f}"
         pruned = without(channels, keep)
-        export(pruned, exported(context.job, name, options["precision"]), options["precision"], samples)
+        export(pruned, exported(context.job, name, precision), precision, samples, eight_bit)
         found.append({"name": name, "macs": channels.macs(keep)})
     return Prepared(model, report=lambda _model: {"macs": whole, "candidates": found})
 
@@ -160,7 +161,7 @@ def _by_size(channels: Channels, ranking: Ranking, context: Context) -> _Reached
     def measured(keep: Flags) -> int:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "candidate.tflite"
-            export(without(channels, keep), path, options["precision"], samples)
+            export(without(channels, keep), path, options["precision"], samples, options["eight_bit"])
             return path.stat().st_size
 
     def estimated(keep: Flags) -> float:

@@ -23,6 +23,7 @@ def qat(
     ranges: Literal["moving", "learned"] = "moving",
     weight_ranges: Literal["auto", "largest", "learned"] = "auto",
     exclude: Sequence[str] = (),
+    eight_bit: Sequence[str] = (),
     freeze_epochs: int = 1,
     preserve: Literal["auto", "sparsity", "clusters", "none"] = "auto",
     teacher: str | Path | Teacher | None = None,
@@ -45,6 +46,7 @@ def qat(
         weight_ranges: Those of weights end at the largest one, or where training puts their ends; ``"auto"`` is
             the second for 4 bits.
         exclude: Regular expressions; layers whose names match stay float.
+        eight_bit: Regular expressions; with ``weight_bits=4`` layers whose names match keep weights of 8 bits.
         freeze_epochs: So many epochs at the end train with ranges that stand still.
         preserve: What pruning or clustering made and is to stay: zeros, or equal weights; found with ``"auto"``.
         teacher: A model whose answers are learnt beside the labels, or a ``Teacher``.
@@ -66,6 +68,7 @@ def qat(
         "ranges": ranges,
         "weight_ranges": weight_ranges,
         "exclude": list(exclude),
+        "eight_bit": list(eight_bit),
         "freeze_epochs": min(freeze_epochs, epochs - 1),
         "preserve": preserve,
     }

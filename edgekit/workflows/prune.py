@@ -38,6 +38,7 @@ def prune(
     target_size: str | float | None = None,
     target_latency: float | None = None,
     precision: Literal["float32", "int8", "int4", "int4-per-tensor"] = "float32",
+    eight_bit: Sequence[str] = (),
     criterion: Literal["l1", "l2", "batch-norm", "taylor"] = "l2",
     scope: Literal["global", "layer"] = "global",
     min_channels: int = 4,
@@ -72,6 +73,7 @@ def prune(
         target_size: Size of the ``.tflite`` to reach: ``"32KB"``, ``"40%"``, or bytes.
         target_latency: Latency to reach on this machine, relative to the model as it is.
         precision: Of the file that size and latency are about.
+        eight_bit: Regular expressions; layers whose names match have weights of 8 bits in a file of 4 bits.
         criterion: What tells the importance of a channel.
         scope: Rank all channels together, or take the same share of each layer.
         min_channels: Channels that each layer keeps.
@@ -108,6 +110,7 @@ def prune(
             "target_size": amount("--target-size", target_size, BYTES),
             "target_latency": target_latency,
             "precision": precision,
+            "eight_bit": list(eight_bit),
             "criterion": criterion,
             "scope": scope,
             "min_channels": min_channels,

@@ -17,10 +17,11 @@ from edgekit import training_process
 from edgekit.cli import run
 
 pytestmark = pytest.mark.slow
-_EPOCHS = 3
+# Enough that the training still goes on when the test has seen its first epoch.
+_EPOCHS = 8
 
 
-def _samples(path: Path, count: int = 1500) -> Path:
+def _samples(path: Path, count: int = 1000) -> Path:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 10, count)
     pictures = generator.random((count, 8, 8, 1), np.float32) * 0.5 + labels[:, None, None, None] * 0.05

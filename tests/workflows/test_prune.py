@@ -65,7 +65,8 @@ def _stop_at(key, value):
 
 @pytest.mark.slow
 def test_magnitude_pruning_that_was_interrupted_goes_on_along_its_schedule(models, samples, tmp_path):
-    options = {"train_data": samples, "epochs": 3, "sparsity": 0.8, "batch_size": 16, "benchmark": False}
+    # Epochs enough that the training is not over yet when the word of the first one has come.
+    options = {"train_data": samples, "epochs": 6, "sparsity": 0.8, "batch_size": 4, "benchmark": False}
     whole = edgekit.prune(models.keras_cnn, tmp_path / "whole.keras", **options)
     output = tmp_path / "resumed.keras"
     with pytest.raises(KeyboardInterrupt):
@@ -125,6 +126,7 @@ def test_a_size_is_that_of_the_file_and_one_too_small_is_refused(models, samples
         output,
         target_size="70%",
         precision="int4-per-tensor",
+        eight_bit=["^stem$"],
         teacher=models.keras_cnn,
         augment="shift:1",
         learning_rate_decay="cosine",
@@ -139,7 +141,8 @@ def test_a_size_is_that_of_the_file_and_one_too_small_is_refused(models, samples
     assert tflite.stat().st_size == done.report["files"]["float32"]["after"]["size_bytes"]
     # What was promised is the size of the file that 4-bit training makes later.
     later = {"train_data": samples, "epochs": 1, "weight_bits": 4, "per_channel": False, "overwrite": True}
-    edgekit.qat(output, tmp_path / "qat.keras", tflite=tflite, **later)
+    quantized = edgekit.qat(output, tmp_path / "qat.keras", tflite=tflite, eight_bit=["^stem$"], **later)
+    assert "EK742" not in {finding.code for finding in quantized.findings}  # the 8 bits were asked for
     assert abs(tflite.stat().st_size - sizes["after"]["size_bytes"]) <= 64
     kept = output.read_bytes()
     with pytest.raises(UsageError, match=r"1,000 bytes cannot be reached: .* is the least") as caught:

@@ -20,9 +20,11 @@ def prepare(model: Any, context: Context) -> Prepared:
     options = dict(context.job.options)
     freeze = int(options.pop("freeze_epochs", 0))
     preserve = options.pop("preserve", "auto")
-    quantized = apply_qat(model, QATOptions(**{**options, "exclude": tuple(options.get("exclude", ()))}))
+    patterns = {name: tuple(options.get(name, ())) for name in ("exclude", "eight_bit")}
+    chosen = QATOptions(**{**options, **patterns})
+    quantized = apply_qat(model, chosen)
     kept, findings = _kept(quantized, preserve)
-    findings = [*_bits_and_floats(quantized, options["weight_bits"]), *findings]
+    findings = [*_bits_and_floats(quantized, chosen), *findings]
     callbacks: list[Any] = [QuantizerFreeze(context.job.epochs - freeze)] if freeze else []
     if kept:
         callbacks.insert(0, StructureKept(kept))
@@ -37,11 +39,12 @@ def prepare(model: Any, context: Context) -> Prepared:
     )
 
 
-def _bits_and_floats(quantized: Any, weight_bits: int) -> list[Finding]:
+def _bits_and_floats(quantized: Any, options: QATOptions) -> list[Finding]:
     """What stays float, and what has more bits than were asked for."""
     findings = [_stays_float(kept)] if (kept := float_layers(quantized)) else []
     wrappers = (layer for layer in quantized.layers if isinstance(layer, FakeQuantWeights))
-    wider = [layer.name for layer in wrappers if layer.bits != weight_bits]
+    wider = [layer.name for layer in wrappers if layer.bits != options.weight_bits]
+    wider = [name for name in wider if not options.widens(name)]
     if wider:
         message = f"TFLite has no kernel of 4 bits for these layers, which get weights of 8 bits: {', '.join(wider)}."
         findings.append(Finding("EK742", message))
