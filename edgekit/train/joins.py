@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from edgekit.train.fixed_point import rounded_twice
+from edgekit.train.fixed_point import rounded_once, rounded_twice
 
 PAIRS = ("Add", "Multiply", "Subtract")
 
@@ -101,15 +101,15 @@ def _product(a: Any, b: Any, scales: list[np.float32]) -> Any:
 
 
 def _wide_sum(a: Any, b: Any, scales: list[np.float32], sign: int) -> Any:
-    """Both are brought to steps of twice the larger scale, and the sum to those of the output."""
+    """Both are brought to steps of twice the larger scale, each rounded once, and the sum to those of the output."""
     twice = 2 * np.float64(max(scales[:2]))
     first, second = (
-        rounded_twice(value * _SHIFTED, scale / twice, away=True)
+        rounded_once(value * _SHIFTED, scale / twice)
         for value, scale in zip((a, b), scales[:2], strict=True)
     )
-    return rounded_twice(first + sign * second, twice / (_SHIFTED * scales[2]), away=True)
+    return rounded_twice(first + sign * second, twice / (_SHIFTED * scales[2]))
 
 
 def _wide_product(a: Any, b: Any, scales: list[np.float32]) -> Any:
     product = tf.cast(a, tf.float64) * tf.cast(b, tf.float64)
-    return rounded_twice(product, scales[0] * scales[1] / scales[2], away=True)
+    return rounded_twice(product, scales[0] * scales[1] / scales[2])

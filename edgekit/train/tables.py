@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from edgekit.tensor import Array
-from edgekit.train.fixed_point import rounded_twice
+from edgekit.train.fixed_point import rounded_once
 
 FUNCTIONS = ("softmax", "sigmoid", "tanh")
 
@@ -72,10 +72,8 @@ def _sigmoid(whole: Any, scale: float, function: str) -> Any:
 
 
 def _softmax(whole: Any, scale: float) -> Any:
-    below = rounded_twice(whole - tf.reduce_max(whole, -1, keepdims=True), scale / (_DEPTH / 65535), away=True)
-    powers = _looked_up(
-        _half_rounded(np.exp, np.linspace(-_DEPTH, 0, _STEPS + 1)), tf.cast(below, tf.int64) + 32767
-    )
+    below = rounded_once(whole - tf.reduce_max(whole, -1, keepdims=True), scale / (_DEPTH / 65535))
+    powers = _looked_up(_half_rounded(np.exp, np.linspace(-_DEPTH, 0, _STEPS + 1)), below + 32767)
     total = tf.reduce_sum(powers, -1, keepdims=True)
     # The sum as 1 + x with x in 16 bits, and a power of two.
     digits = tf.cast(tf.floor(tf.math.log(tf.cast(total, tf.float64) + 0.5) / np.log(2.0)), tf.int64) + 1
