@@ -4,8 +4,7 @@ Both use TensorFlow's fake quantization, whose gradient passes straight through 
 which its converter turns into the very scales that were trained with.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import keras
@@ -13,8 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from edgekit.train.fixed_point import reduced, rounded_twice
-from edgekit.train.joins import FakeQuantConversion, FakeQuantPair
-from edgekit.train.tables import FakeQuantTable
 
 # The converter fails on scales per channel of the other kernels, which it reshapes or transposes.
 _CONVERTED_PER_CHANNEL = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -24,7 +21,7 @@ WeightRanges = Literal["largest", "learned"]
 
 _MOMENTUM = 0.95
 _SMALLEST = 1e-6
-_FINE = 1024.0
+_FINE = {8: 1024.0, 16: 128.0}
 _LEAST_FACTOR = 0.05
 # Learned ends follow so many batches before they are learned: one batch says little about them.
 _FOLLOWED = 50.0
@@ -123,7 +120,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
         scale = self._step()
         zero_point = tf.round(-self.ends()[0] / scale) - 2 ** (self.bits - 1)
         # Float noise would hide what is the middle.
-        fine = 2.0 ** (18 - self.bits) if self.bits == 8 else 128.0
+        fine = _FINE[self.bits]
         steps = tf.round((x / scale + zero_point) * fine) / fine
         return (tf.sign(steps) * tf.floor(tf.abs(steps) + 0.5) - zero_point) * scale
 
@@ -387,23 +384,3 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         """The layer's options."""
         own = {"bits": self.bits, "per_channel": self.per_channel, "ranges": self.ranges, "grid": self.grid}
         return {**super().get_config(), **own, "activation": keras.activations.serialize(self.activation)}
-
-
-@contextmanager
-def as_trained(model: Any) -> Iterator[None]:
-    """Let the layers of a model compute with fake quantization alone, which is what the converter understands."""
-    grids = (FakeQuantConversion, FakeQuantPair, FakeQuantTable, FakeQuantWeights)
-    name = {FakeQuant: "settled", **dict.fromkeys(grids, "grid")}
-    layers = [layer for layer in model._flatten_layers() if type(layer) in name]
-    before = [getattr(layer, name[type(layer)]) for layer in layers]
-    for layer in layers:
-        setattr(layer, name[type(layer)], None)
-        if isinstance(layer, FakeQuantWeights):
-            layer.store(True)
-    try:
-        yield
-    finally:
-        for layer, value in zip(layers, before, strict=True):
-            setattr(layer, name[type(layer)], value)
-            if isinstance(layer, FakeQuantWeights):
-                layer.store(False)

@@ -104,8 +104,7 @@ def _wide_sum(a: Any, b: Any, scales: list[np.float32], sign: int) -> Any:
     """Both are brought to steps of twice the larger scale, each rounded once, and the sum to those of the output."""
     twice = 2 * np.float64(max(scales[:2]))
     first, second = (
-        rounded_once(value * _SHIFTED, scale / twice)
-        for value, scale in zip((a, b), scales[:2], strict=True)
+        rounded_once(value * _SHIFTED, scale / twice) for value, scale in zip((a, b), scales[:2], strict=True)
     )
     return rounded_twice(first + sign * second, twice / (_SHIFTED * scales[2]))
 

@@ -100,7 +100,9 @@ def float_layers(model: Any) -> list[str]:
 
 
 def _is_integer(operation: Any) -> bool:
-    if isinstance(operation, FakeQuant | FakeQuantConversion | FakeQuantPair | FakeQuantTable | FakeQuantWeights):
+    if isinstance(
+        operation, FakeQuant | FakeQuantConversion | FakeQuantPair | FakeQuantTable | FakeQuantWeights
+    ):
         return True
     kind = type(operation).__name__
     if kind in (*_PASSING, *_AVERAGING, *_INTEGER):

@@ -82,7 +82,9 @@ def _put_scales(model: Any, layers: Sequence[FakeQuantWeights]) -> None:
         # Operators may have one kernel in common, and each its own bias.
         if id(weights) not in given and _has_scale_of_one(weights):
             values, channels = _integers(model, weights), tuple(weights.shape)[:1]
-            same = [entry for entry in known if entry[1].shape == channels and np.array_equal(values, entry[0])]
+            same = [
+                entry for entry in known if entry[1].shape == channels and np.array_equal(values, entry[0])
+            ]
             for _values, scales, _layer in same[:1]:
                 found.update(other.name for _stored, its, other in same if np.array_equal(its, scales))
                 given[id(weights)] = scales
@@ -219,6 +221,6 @@ def _give_sigmoids_their_scale(model: Any) -> None:
     for graph in model.subgraphs:
         for operator in graph.operators or []:
             code = model.operatorCodes[operator.opcodeIndex]
-            made = graph.tensors[operator.outputs[0]] if len(operator.outputs) else None
+            made = graph.tensors[operator.outputs[0]]
             if code.builtinCode == schema.BuiltinOperator.LOGISTIC and made.type == schema.TensorType.INT16:
                 _set_scales(made, [_SIGMOID_SCALE])

@@ -5,11 +5,13 @@ near to the middle of two steps that float arithmetic falls to the other side. O
 and after ten layers a fifth of all values differ by a step.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from edgekit.errors import ModelError
 from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights
 from edgekit.train.graph import Call, Graph, Make, copy_layer, copying, unique_names
 from edgekit.train.joins import FakeQuantConversion, FakeQuantPair
@@ -18,15 +20,11 @@ from edgekit.train.tables import FakeQuantTable
 
 
 def settle(model: Any) -> None:
-    """Round the weights of a model of ``apply_qat`` in place, and let its layers compute as XNNPACK does.
+    """Round the biases of a model of ``apply_qat`` in place, and let its layers compute as XNNPACK does.
 
     Training it again undoes the second of it.
     """
     graph = Graph(model)
-    wrappers = [call.operation for call in graph.layers() if isinstance(call.operation, FakeQuantWeights)]
-    for wrapper in {id(wrapper.layer): wrapper for wrapper in wrappers}.values():
-        # A compiler that rounds them anew may take the other side of a middle.
-        wrapper.layer.kernel.assign(wrapper.rounded(wrapper.layer.kernel))
     for calls in graph.uses.values():
         layer = calls[0].operation
         if isinstance(layer, FakeQuantWeights):
@@ -45,9 +43,25 @@ def settle(model: Any) -> None:
 
 
 def settled(model: Any) -> Any:
-    """A copy of a model of ``apply_qat`` that computes what its ``.tflite`` file computes; the model stays as it is."""
+    """A copy of a model of ``apply_qat`` that computes what its ``.tflite`` file computes; the model stays as it is.
+
+    Raises:
+        ModelError: It was never trained.
+    """
     graph = Graph(model)
+    roundings = [call.operation for call in graph.layers() if isinstance(call.operation, FakeQuant)]
+    if unseen := [rounding.name for rounding in roundings if not float(np.asarray(rounding.seen))]:
+        raise ModelError(
+            "EK790",
+            f"{len(unseen)} ranges of activations are not known, such as that of {unseen[0]}: "
+            "the model was never trained.",
+            "Call fit first; without training, model(samples, training=True) finds ranges.",
+        )
     twin = graph.build(_once_each(graph))
+    wrappers = [layer for layer in twin.layers if isinstance(layer, FakeQuantWeights)]
+    for wrapper in {id(wrapper.layer): wrapper for wrapper in wrappers}.values():
+        # A compiler that rounds them anew may take the other side of a middle.
+        wrapper.layer.kernel.assign(wrapper.rounded(wrapper.layer.kernel))
     settle(twin)
     return twin
 
@@ -133,3 +147,23 @@ def _after(graph: Graph, call: Call) -> FakeQuant | None:
     ):
         reader = graph.only_consumer(reader.outputs[0])
     return reader.operation if reader and isinstance(reader.operation, FakeQuant) else None
+
+
+@contextmanager
+def as_trained(model: Any) -> Iterator[None]:
+    """Let the layers of a model compute with fake quantization alone, which is what the converter understands."""
+    grids = (FakeQuantConversion, FakeQuantPair, FakeQuantTable, FakeQuantWeights)
+    name = {FakeQuant: "settled", **dict.fromkeys(grids, "grid")}
+    layers = [layer for layer in model._flatten_layers() if type(layer) in name]
+    before = [getattr(layer, name[type(layer)]) for layer in layers]
+    for layer in layers:
+        setattr(layer, name[type(layer)], None)
+        if isinstance(layer, FakeQuantWeights):
+            layer.store(True)
+    try:
+        yield
+    finally:
+        for layer, value in zip(layers, before, strict=True):
+            setattr(layer, name[type(layer)], value)
+            if isinstance(layer, FakeQuantWeights):
+                layer.store(False)

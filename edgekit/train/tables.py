@@ -1,4 +1,4 @@
-"""Softmax, sigmoid and tanh of 16-bit values, as TFLite looks them up in tables and draws lines between their points."""
+"""Softmax, sigmoid and tanh of 16-bit values, as TFLite looks them up in tables."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from edgekit.tensor import Array
-from edgekit.train.fixed_point import rounded_once
+from edgekit.train.fixed_point import rounded_twice
 
 FUNCTIONS = ("softmax", "sigmoid", "tanh")
 
@@ -41,7 +41,9 @@ class FakeQuantTable(keras.layers.Layer):  # type: ignore[misc] # Keras has no t
             return keras.activations.get(self.function)(x)
         scale = self.grid["input"]
         whole = tf.cast(tf.round(x / np.float32(scale)), tf.int64)
-        steps = _softmax(whole, scale) if self.function == "softmax" else _sigmoid(whole, scale, self.function)
+        steps = (
+            _softmax(whole, scale) if self.function == "softmax" else _sigmoid(whole, scale, self.function)
+        )
         return tf.cast(steps, tf.float32) / _ONE
 
     def get_config(self) -> dict[str, Any]:
@@ -72,8 +74,11 @@ def _sigmoid(whole: Any, scale: float, function: str) -> Any:
 
 
 def _softmax(whole: Any, scale: float) -> Any:
-    below = rounded_once(whole - tf.reduce_max(whole, -1, keepdims=True), scale / (_DEPTH / 65535))
-    powers = _looked_up(_half_rounded(np.exp, np.linspace(-_DEPTH, 0, _STEPS + 1)), below + 32767)
+    # Rounded half away from zero, all being negative.
+    below = rounded_twice(tf.reduce_max(whole, -1, keepdims=True) - whole, scale / (_DEPTH / 65535))
+    powers = _looked_up(
+        _half_rounded(np.exp, np.linspace(-_DEPTH, 0, _STEPS + 1)), 32767 - tf.cast(below, tf.int64)
+    )
     total = tf.reduce_sum(powers, -1, keepdims=True)
     # The sum as 1 + x with x in 16 bits, and a power of two.
     digits = tf.cast(tf.floor(tf.math.log(tf.cast(total, tf.float64) + 0.5) / np.log(2.0)), tf.int64) + 1
@@ -106,8 +111,8 @@ def _half_rounded(function: Callable[[Array], Array], points: Array) -> Array:
     middle = _away(_ONE * function((points[:-1] + points[1:]) / 2))
     line = _away((values[1:] + _away(values[:-1])) / 2)
     moved = _away(values[:-1]) - _away((line - middle) / 2)
-    return np.clip([*moved, _away(values[-1])], -_ONE, _ONE - 1).astype(np.int64)
+    return np.minimum([*moved, _away(values[-1])], _ONE - 1).astype(np.int64)
 
 
 def _away(values: Array) -> Array:
-    return np.sign(values) * np.floor(np.abs(values) + 0.5)
+    return np.copysign(np.floor(np.abs(values) + 0.5), values)

@@ -266,6 +266,17 @@ def test_a_settled_model_survives_its_file_and_unsettles_when_it_is_trained(tmp_
     assert not any(layer.grid for layer in wrapped)
 
 
+def test_a_model_that_was_never_trained_has_no_ranges_to_export(tmp_path):
+    from edgekit.errors import ModelError
+    from edgekit.train.export import export_qat
+    from edgekit.train.qat import apply_qat
+
+    with pytest.raises(ModelError, match=r"4 ranges .* never trained") as caught:
+        export_qat(apply_qat(_residual()), tmp_path / "model.tflite")
+    assert caught.value.code == "EK790"
+    assert not (tmp_path / "model.tflite").exists()
+
+
 def test_float_layers_are_named():
     from edgekit.train.qat import apply_qat, float_layers
 
