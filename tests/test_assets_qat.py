@@ -13,8 +13,11 @@ _TRAINED_ON = 256
 _TESTED_ON = 1000
 
 
-@pytest.mark.parametrize(("weight_bits", "per_channel"), [(8, True), (4, True), (4, False)])
-def test_the_file_agrees_with_the_trained_model(assets, tmp_path, weight_bits, per_channel):
+@pytest.mark.parametrize(
+    ("weight_bits", "activation_bits", "per_channel"),
+    [(8, 8, True), (4, 8, True), (4, 8, False), (8, 16, True)],
+)
+def test_the_file_agrees_with_the_trained_model(assets, tmp_path, weight_bits, activation_bits, per_channel):
     keras = pytest.importorskip("keras")
     from ai_edge_litert.interpreter import Interpreter
 
@@ -23,7 +26,7 @@ def test_the_file_agrees_with_the_trained_model(assets, tmp_path, weight_bits, p
 
     keras.utils.set_random_seed(0)
     model = load_trainable(assets / "mlperf-tiny-ic" / "pretrainedResnet.h5").model
-    model = apply_qat(model, QATOptions(weight_bits=weight_bits, per_channel=per_channel))
+    model = apply_qat(model, QATOptions(weight_bits, activation_bits, per_channel=per_channel))
     model.compile(keras.optimizers.SGD(1e-6), "sparse_categorical_crossentropy")
     with np.load(assets / "data" / "cifar10_train20k.npz") as data:
         model.fit(
@@ -35,13 +38,16 @@ def test_the_file_agrees_with_the_trained_model(assets, tmp_path, weight_bits, p
     interpreter = Interpreter(str(tmp_path / "resnet8.tflite"), num_threads=1)
     interpreter.allocate_tensors()
     given, made = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    assert given["quantization"] == (1.0, -128)
+    scale, zero_point = given["quantization"]
+    assert activation_bits == 16 or (scale, zero_point) == (1.0, -128)
+    integers = np.round(images / np.float32(scale) + zero_point).astype(given["dtype"])
     outputs = []
-    for image in images:
-        interpreter.set_tensor(given["index"], (image.astype(np.int16) - 128).astype(np.int8)[None])
+    for image in integers:
+        interpreter.set_tensor(given["index"], image[None])
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(made["index"])[0])
-    expected = np.round(twin.predict(images.astype(np.float32), verbose=0) * 256 - 128)
+    unit, zero_point = made["quantization"]
+    expected = np.round(twin.predict(images.astype(np.float32), verbose=0) / unit + zero_point)
     assert (np.abs(outputs - expected) <= 1).mean() >= 0.999
     assert len(np.unique(outputs)) > 100
 

@@ -91,7 +91,7 @@ def _unrolled(layers: list[Any]) -> Iterator[None]:
 
 def _as_trained(loaded: Loaded) -> AbstractContextManager[None]:
     """A model of edgekit's own training with fake quantization, which the converter reads scales from."""
-    from edgekit.train.fake_quant import as_trained
+    from edgekit.train.settle import as_trained
 
     return as_trained(loaded.model) if loaded.loader == "keras" else nullcontext()
 

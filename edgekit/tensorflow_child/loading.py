@@ -58,8 +58,8 @@ def load(path: Path, scratch: Path) -> Loaded:
 def _load_keras(path: Path) -> Loaded:
     import keras
 
-    # Files of edgekit's own training hold layers of its own.
-    import edgekit.train.fake_quant  # noqa: F401
+    # Files of edgekit's own training hold layers of its own, all of which this one knows.
+    import edgekit.train.settle  # noqa: F401
 
     try:
         return from_keras(keras.saving.load_model(path, compile=False, safe_mode=True), "keras")

@@ -37,7 +37,7 @@ def export_qat(
     Raises:
         OutputError: The file cannot be written.
         ModelError: Its activations have 16 bits, and TFLite has no kernel of 16 bits for one of its layers; or the
-            converter changed a kernel so that its scales cannot be stored.
+            converter changed a kernel so that its scales cannot be stored; or the model was never trained.
     """
     from edgekit.train.fake_quant import FakeQuantWeights
     from edgekit.train.rewriting import editing

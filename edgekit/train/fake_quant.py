@@ -4,8 +4,7 @@ Both use TensorFlow's fake quantization, whose gradient passes straight through 
 which its converter turns into the very scales that were trained with.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import keras
@@ -13,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from edgekit.train.fixed_point import reduced, rounded_twice
-from edgekit.train.joins import FakeQuantConversion, FakeQuantPair
 
 # The converter fails on scales per channel of the other kernels, which it reshapes or transposes.
 _CONVERTED_PER_CHANNEL = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -23,7 +21,7 @@ WeightRanges = Literal["largest", "learned"]
 
 _MOMENTUM = 0.95
 _SMALLEST = 1e-6
-_FINE = 1024.0
+_FINE = {8: 1024.0, 16: 128.0}
 _LEAST_FACTOR = 0.05
 # Learned ends follow so many batches before they are learned: one batch says little about them.
 _FOLLOWED = 50.0
@@ -90,7 +88,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
                 for end, factor in zip((low, high), self.factors, strict=True)
             )
         # int16 activations have no zero point, and one value more below than above.
-        return (-high * (32768 / 32767), high) if self.bits == 16 else (low, high)
+        return (-high * (32768 / 32767), high) if self.bits == 16 and not self.fixed else (low, high)
 
     def call(self, x: Any, training: bool | None = None, averaged: bool = False) -> Any:
         """Round; while training also follow the range. ``averaged`` is for the mean of values rounded by this."""
@@ -105,6 +103,10 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
         return self._rounded(x)
 
     def _rounded(self, x: Any) -> Any:
+        if self.settled and self.bits == 16:
+            # In TensorFlow's fake quantization, 16 bits leave float32 seven for what is to be rounded.
+            step = self._step()
+            return tf.clip_by_value(tf.round(x / step), -32768.0, 32767.0) * step
         rate = 1.0
         if self.factors:
             values = tf.cast(tf.maximum(tf.size(x) // tf.maximum(tf.shape(x)[0], 1), 1), tf.float32)
@@ -115,12 +117,16 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
 
     def _mean(self, x: Any) -> Any:
         """TFLite's average: the middle between two steps, which is frequent there, goes away from the integer 0."""
-        low, high = self.ends()
-        scale = (high - low) / (2**self.bits - 1)
-        zero_point = tf.round(-low / scale) - 2 ** (self.bits - 1)
+        scale = self._step()
+        zero_point = tf.round(-self.ends()[0] / scale) - 2 ** (self.bits - 1)
         # Float noise would hide what is the middle.
-        steps = tf.round((x / scale + zero_point) * _FINE) / _FINE
+        fine = _FINE[self.bits]
+        steps = tf.round((x / scale + zero_point) * fine) / fine
         return (tf.sign(steps) * tf.floor(tf.abs(steps) + 0.5) - zero_point) * scale
+
+    def _step(self) -> Any:
+        low, high = (tf.cast(end, tf.float64) for end in self.ends())
+        return tf.cast((high - low) / (2**self.bits - 1), tf.float32)
 
     def _follow(self, x: Any) -> None:
         low = tf.minimum(tf.reduce_min(x), 0.0)
@@ -200,6 +206,11 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
                 name="end", shape=kernel.shape[-1:] if self.per_channel else (), initializer="ones"
             )
 
+    def around(self, layer: Any, name: str) -> "FakeQuantWeights":
+        """Another one with the same options around another layer."""
+        options = {"per_channel": self.per_channel, "activation": self.activation, "ranges": self.ranges}
+        return FakeQuantWeights(layer, self.bits, name=name, **options)
+
     def one_scale(self) -> None:
         """Have one scale for the whole kernel, which ends at its largest weight."""
         if self.ranges == "learned":
@@ -263,25 +274,37 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         given, output = np.float32(grid["input_scale"]), np.float32(grid["output_scale"])
         kernel = tf.round(self.rounded(self.layer.kernel) / self._along_kernel(scales))
         step = given * scales
-        bias = None if self.layer.bias is None else tf.round(self.layer.bias / step)
+        bias = None if self.layer.bias is None else tf.round(tf.cast(self.layer.bias, tf.float64) / step)
+        whole = tf.round(x / given)
         # Exact in float32: sums stay below 2**24.
-        total = self._run(tf.round(x / given), kernel, bias)
+        if grid["bits"] == 16:
+            total = self._wide_sum(whole, kernel, bias)
+        else:
+            total = self._run(whole, kernel, None if bias is None else tf.cast(bias, tf.float32))
         return self._requantized(total, step, grid) * output
+
+    def _wide_sum(self, whole: Any, kernel: Any, bias: Any) -> Any:
+        """The sums of values of 16 bits, as float64: those of their upper and lower bytes are exact in float32."""
+        upper = tf.round(whole / 256)
+        none = None if bias is None else tf.zeros_like(self.layer.bias)
+        sums = [tf.cast(self._run(half, kernel, none), tf.float64) for half in (upper, whole - upper * 256)]
+        total = sums[0] * 256 + sums[1]
+        return total if bias is None else total + bias
 
     def _requantized(self, total: Any, step: Any, grid: Mapping[str, Any]) -> Any:
         """Sums in ``step`` as steps of the output, by the rules of the kernel that TFLite takes."""
         output, half = np.float32(grid["output_scale"]), 2 ** (grid["bits"] - 1)
         exact = np.float64(grid["input_scale"]) * np.asarray(grid["weight_scales"]) / np.float64(output)
         if grid["bits"] == 16:
-            found = tf.cast(tf.floor(tf.cast(total, tf.float64) * reduced(exact) + 0.5), tf.float32)
+            factor = exact if isinstance(self.layer, keras.layers.Dense) else reduced(exact)
+            found = tf.floor(total * factor + 0.5)
         elif self.bits == 8 or self._is_product():
             # XNNPACK has one factor in float32. It leaves convolutions of 4 bits to TFLite's own kernels.
             found = tf.round(total * (step / output))
         else:
             found = rounded_twice(total, exact)
-        return tf.clip_by_value(
-            found, -half - grid["output_zero_point"], half - 1 - grid["output_zero_point"]
-        )
+        lowest = -half - grid["output_zero_point"]
+        return tf.clip_by_value(tf.cast(found, tf.float32), lowest, lowest + 2 * half - 1)
 
     def _is_product(self) -> bool:
         """Whether the file has it as FULLY_CONNECTED: ``passes/pointwise.py`` makes 1x1 convolutions such ones."""
@@ -361,23 +384,3 @@ class FakeQuantWeights(keras.layers.Wrapper):  # type: ignore[misc] # Keras has 
         """The layer's options."""
         own = {"bits": self.bits, "per_channel": self.per_channel, "ranges": self.ranges, "grid": self.grid}
         return {**super().get_config(), **own, "activation": keras.activations.serialize(self.activation)}
-
-
-@contextmanager
-def as_trained(model: Any) -> Iterator[None]:
-    """Let the layers of a model compute with fake quantization alone, which is what the converter understands."""
-    grids = (FakeQuantConversion, FakeQuantPair, FakeQuantWeights)
-    name = {FakeQuant: "settled", **dict.fromkeys(grids, "grid")}
-    layers = [layer for layer in model._flatten_layers() if type(layer) in name]
-    before = [getattr(layer, name[type(layer)]) for layer in layers]
-    for layer in layers:
-        setattr(layer, name[type(layer)], None)
-        if isinstance(layer, FakeQuantWeights):
-            layer.store(True)
-    try:
-        yield
-    finally:
-        for layer, value in zip(layers, before, strict=True):
-            setattr(layer, name[type(layer)], value)
-            if isinstance(layer, FakeQuantWeights):
-                layer.store(False)

@@ -1,4 +1,4 @@
-"""How TFLite's own integer kernels scale a sum: by a factor of 31 bits, rounding twice."""
+"""How TFLite's own integer kernels scale a sum: by a factor of 31 bits, rounding once or twice."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ def rounded_twice(total: Any, factor: Any) -> Any:
     """Sums in steps of the output.
 
     Args:
-        total: Whole numbers as float32, ``(..., channels)``.
+        total: Whole numbers as float32 or float64, ``(..., channels)``.
         factor: The size of one of them in steps of the output, in float64: a scalar or ``(channels,)``.
 
     Returns:
-        Whole numbers as float32. First the product with the factor's 31 bits is rounded, then what a shift leaves
+        Whole numbers as float64. First the product with the factor's 31 bits is rounded, then what a shift leaves
         of it, both times half upwards; so a value just below the middle may be rounded up.
     """
     fraction, exponent = np.frexp(np.asarray(factor, np.float64))
@@ -25,7 +25,22 @@ def rounded_twice(total: Any, factor: Any) -> Any:
     whole = tf.cast(total, tf.int64) * np.left_shift(1, np.maximum(exponent, 0), dtype=np.int64)
     high = (whole * multiplier + (1 << (_BITS - 1))) // (1 << _BITS)
     power = np.left_shift(1, np.maximum(-exponent, 0), dtype=np.int64)
-    return tf.cast((high + power // 2) // power, tf.float32)
+    return tf.cast((high + power // 2) // power, tf.float64)
+
+
+def rounded_once(total: Any, factor: float) -> Any:
+    """Values in other steps: the product with the factor's 31 bits, rounded half upwards.
+
+    Args:
+        total: Whole numbers below 2**31, of any type.
+        factor: The size of one of them in the other steps.
+
+    Returns:
+        Whole numbers as int64.
+    """
+    fraction, exponent = np.frexp(np.float64(factor))
+    multiplier, shift = int(np.round(fraction * 2.0**_BITS)), _BITS - int(exponent)
+    return (tf.cast(total, tf.int64) * multiplier + 2 ** (shift - 1)) // 2**shift
 
 
 def reduced(factor: Any) -> Any:

@@ -7,12 +7,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from edgekit.train.fixed_point import rounded_once, rounded_twice
+
 PAIRS = ("Add", "Multiply", "Subtract")
 
 _SIGNS = {"Add": 1, "Subtract": -1}
 # XNNPACK's factors of a sum have so many digits after the first.
 _DIGITS = 20
 _PLACES = np.float32(256)
+# TFLite's own sum of 16 bits takes so many places along.
+_SHIFTED = 2.0**15
 
 
 @keras.saving.register_keras_serializable("edgekit")
@@ -20,7 +24,8 @@ class FakeQuantPair(keras.layers.Layer):  # type: ignore[misc] # Keras has no ty
     """Joins two tensors that were rounded; ``kind`` is ``"Add"``, ``"Subtract"`` or ``"Multiply"``.
 
     ``grid`` is what ``settle`` knows of it once it is trained: ``first``, ``second`` and ``output`` are the sizes of
-    a step of each. From there on the result is one of the steps that XNNPACK gives.
+    a step of each, ``bits`` those of all. From there on the result is one of the steps that XNNPACK gives, or TFLite's
+    own kernel where there are 16 bits.
     """
 
     def __init__(self, kind: str, *, grid: Mapping[str, float] | None = None, **kwargs: Any) -> None:
@@ -41,8 +46,12 @@ class FakeQuantPair(keras.layers.Layer):  # type: ignore[misc] # Keras has no ty
     def _on_grid(self, first: Any, second: Any, grid: Mapping[str, float]) -> Any:
         scales = [np.float32(grid[name]) for name in ("first", "second", "output")]
         a, b = tf.round(first / scales[0]), tf.round(second / scales[1])
-        steps = _product(a, b, scales) if self.kind == "Multiply" else _sum(a, b, scales, _SIGNS[self.kind])
-        return steps * scales[2]
+        wide = grid.get("bits") == 16
+        if self.kind == "Multiply":
+            steps = (_wide_product if wide else _product)(a, b, scales)
+        else:
+            steps = (_wide_sum if wide else _sum)(a, b, scales, _SIGNS[self.kind])
+        return tf.cast(steps, tf.float32) * scales[2]
 
     def get_config(self) -> dict[str, Any]:
         """The layer's options."""
@@ -83,9 +92,23 @@ def _sum(a: Any, b: Any, scales: list[np.float32], sign: int) -> Any:
     power = 2.0 ** (_DIGITS + 1 - int(exponent))
     first, second = (float(np.rint(np.float64(factor) * power)) for factor in factors)
     total = tf.cast(a, tf.float64) * first + tf.cast(b, tf.float64) * (sign * second)
-    return tf.cast(tf.floor(total / power + 0.5), tf.float32)
+    return tf.floor(total / power + 0.5)
 
 
 def _product(a: Any, b: Any, scales: list[np.float32]) -> Any:
     """The factor is a float32, and the result is rounded half to even."""
     return tf.round(a * b * (scales[0] * scales[1] / scales[2]))
+
+
+def _wide_sum(a: Any, b: Any, scales: list[np.float32], sign: int) -> Any:
+    """Both are brought to steps of twice the larger scale, each rounded once, and the sum to those of the output."""
+    twice = 2 * np.float64(max(scales[:2]))
+    first, second = (
+        rounded_once(value * _SHIFTED, scale / twice) for value, scale in zip((a, b), scales[:2], strict=True)
+    )
+    return rounded_twice(first + sign * second, twice / (_SHIFTED * scales[2]))
+
+
+def _wide_product(a: Any, b: Any, scales: list[np.float32]) -> Any:
+    product = tf.cast(a, tf.float64) * tf.cast(b, tf.float64)
+    return rounded_twice(product, scales[0] * scales[1] / scales[2])

@@ -42,7 +42,7 @@ def load_trainable(path: Path) -> Trainable:
         )
     # Layers of edgekit's own are in the files that it wrote.
     import edgekit.train.clustering
-    import edgekit.train.fake_quant  # noqa: F401
+    import edgekit.train.settle  # noqa: F401
 
     with TemporaryDirectory() as scratch:
         loaded = load(path, Path(scratch))

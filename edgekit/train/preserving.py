@@ -15,7 +15,7 @@ from edgekit.train.kernels import Kernel, zeros
 Preserve = Literal["auto", "sparsity", "clusters", "none"]
 
 # A kernel has clusters when its values are at most this many, each of four weights or more on average; zeros say
-# nothing, for a pruned kernel has many.
+# nothing, for a pruned kernel has many. One value for all of them is no cluster: it is how a normalization begins.
 _MOST_CLUSTERS = 256
 _MEMBERS = 4
 
@@ -47,7 +47,8 @@ def structured(kernels: Iterable[Kernel], preserve: Preserve) -> tuple[Kept, ...
         values = kernel.values
         others = values[values != 0]
         distinct = len(np.unique(others))
-        clusters = 0 < distinct <= _MOST_CLUSTERS and distinct * _MEMBERS <= others.size
+        few = 0 < distinct <= _MOST_CLUSTERS and distinct * _MEMBERS <= others.size
+        clusters = few and len(np.unique(values)) > 1
         pruned = zeros(values) >= PRUNED * values.size
         if clusters and preserve in ("auto", "clusters"):
             found.append(Kept(kernel, clusters=True))

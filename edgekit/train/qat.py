@@ -13,6 +13,7 @@ from edgekit.train.fake_quant import FakeQuant, FakeQuantWeights, Ranges
 from edgekit.train.graph import Call, Graph, copy_layer, copying, unique_names
 from edgekit.train.joins import PAIRS, FakeQuantConversion, FakeQuantPair
 from edgekit.train.spelled_out import norms_as_convolutions, separated
+from edgekit.train.tables import FUNCTIONS, FakeQuantTable
 
 _KERNELS = ("Conv1D", "Conv2D", "Conv2DTranspose", "Dense", "DepthwiseConv2D")
 # Values pass as they are: the scale of the input is the scale of the output.
@@ -97,7 +98,9 @@ def float_layers(model: Any) -> list[str]:
 
 
 def _is_integer(operation: Any) -> bool:
-    if isinstance(operation, FakeQuant | FakeQuantConversion | FakeQuantPair | FakeQuantWeights):
+    if isinstance(
+        operation, FakeQuant | FakeQuantConversion | FakeQuantPair | FakeQuantTable | FakeQuantWeights
+    ):
         return True
     kind = type(operation).__name__
     if kind in (*_PASSING, *_AVERAGING, *_INTEGER):
@@ -128,6 +131,9 @@ class _Quantizing:
             return self._with_kernel(call, args, kwargs)
         if (pair := self._pair(call, args, kwargs)) is not None:
             return self._rounded(call, pair, "linear")
+        if kind in _FUNCTIONS and self._has_table(call):
+            function = activation_name(call.operation)
+            return self._rounded(call, self._table(call, function, call.name)(*args), function)
         if kind in JOINING:
             args, kwargs = self._converted(call, args, kwargs)
         result = self._plain(call, args, kwargs)
@@ -181,8 +187,23 @@ class _Quantizing:
         if fused:
             return self._rounded(call, result, "linear")
         result = self._rounding(f"{wrapper.name}_before_{function}", call)(result)
-        result = keras.layers.Activation(operation.activation, name=f"{wrapper.name}_{function}")(result)
+        name = f"{wrapper.name}_{function}"
+        if self._options.activation_bits == 16 and function in FUNCTIONS:
+            return self._rounded(call, self._table(call, function, name)(result), function)
+        result = keras.layers.Activation(operation.activation, name=name)(result)
         return self._rounded(call, result, function)
+
+    def _has_table(self, call: Call) -> bool:
+        """Whether it is a function alone that TFLite looks up in a table."""
+        last = len(self._graph.spec(call.outputs[0]).shape) - 1
+        plain = len(call.args) == 1 and getattr(call.operation, "axis", -1) in (-1, last)
+        wide = self._options.activation_bits == 16
+        return wide and plain and activation_name(call.operation) in FUNCTIONS
+
+    def _table(self, call: Call, function: str, name: str) -> FakeQuantTable:
+        uses = self._graph.uses[id(call.operation)]
+        suffix = f"_{uses.index(call)}" if len(uses) > 1 else ""
+        return FakeQuantTable(function, name=name.replace("/", "_") + suffix)
 
     def _pair(self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """The result of two tensors of one rank that are added or multiplied, None for other calls."""

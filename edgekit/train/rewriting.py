@@ -22,6 +22,7 @@ _PLACES = {
 }
 # From this version on a fully connected operator has scales per channel.
 _CHANNELWISE_VERSION = 12
+_SIGMOID_SCALE = 1 / 32768
 
 
 def editing(layers: Sequence[FakeQuantWeights], *, wide: bool) -> Callable[[bytes], bytes]:
@@ -45,6 +46,7 @@ def editing(layers: Sequence[FakeQuantWeights], *, wide: bool) -> Callable[[byte
                 _narrow_all(model, narrow)
             if wide:
                 _widen(model)
+                _give_sigmoids_their_scale(model)
 
         return flatbuffer.rewrite(content, change) if channelwise or narrow or wide else content
 
@@ -75,22 +77,25 @@ def _operators(model: Any) -> Iterator[tuple[Any, str, Any, Any]]:
 def _put_scales(model: Any, layers: Sequence[FakeQuantWeights]) -> None:
     known = [(_as_stored(layer), np.asarray(layer.scales(), np.float32), layer) for layer in layers]
     found: set[str] = set()
-    done: set[int] = set()
+    given: dict[int, Any] = {}
     for code, name, weights, bias in _operators(model):
-        if not _has_scale_of_one(weights):
+        # Operators may have one kernel in common, and each its own bias.
+        if id(weights) not in given and _has_scale_of_one(weights):
+            values, channels = _integers(model, weights), tuple(weights.shape)[:1]
+            same = [
+                entry for entry in known if entry[1].shape == channels and np.array_equal(values, entry[0])
+            ]
+            for _values, scales, _layer in same[:1]:
+                found.update(other.name for _stored, its, other in same if np.array_equal(its, scales))
+                given[id(weights)] = scales
+                _set_scales(weights, scales)
+        if id(weights) not in given:
             continue
-        values = _integers(model, weights)
-        for stored, scales, layer in known:
-            if tuple(weights.shape)[:1] != scales.shape or not np.array_equal(values, stored):
-                continue
-            found.add(layer.name)
-            _set_scales(weights, scales)
-            if bias is not None and id(bias) not in done:
-                done.add(id(bias))
-                _set_scales(bias, np.float32(bias.quantization.scale[0]) * scales)
-            if name == "FULLY_CONNECTED":
-                code.version = max(code.version, _CHANNELWISE_VERSION)
-            break
+        if bias is not None and id(bias) not in given:
+            given[id(bias)] = np.float32(bias.quantization.scale[0]) * given[id(weights)]
+            _set_scales(bias, given[id(bias)])
+        if name == "FULLY_CONNECTED":
+            code.version = max(code.version, _CHANNELWISE_VERSION)
     if missing := [layer.name for layer in layers if layer.name not in found]:
         raise ModelError(
             "EK743",
@@ -107,7 +112,7 @@ def _as_stored(layer: FakeQuantWeights) -> Any:
 
 def _has_scale_of_one(tensor: Any) -> bool:
     scale = tensor.quantization.scale if tensor.quantization is not None else None
-    return scale is not None and len(scale) == 1 and abs(scale[0] - 1) < 1e-6
+    return scale is not None and len(scale) > 0 and np.allclose(scale, 1, atol=1e-6)
 
 
 def _integers(model: Any, tensor: Any) -> Any:
@@ -200,3 +205,15 @@ def _widen(model: Any) -> None:
         narrow = np.frombuffer(bytes(memoryview(model.buffers[bias.buffer].data)), "<i4")
         bias.buffer = _add_buffer(model, narrow.astype("<i8"))
         bias.type = schema.TensorType.INT64
+
+
+def _give_sigmoids_their_scale(model: Any) -> None:
+    """The converter writes outputs of 0 to 1, of which the kernel takes nothing but -1 to 1, as was trained."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for graph in model.subgraphs:
+        for operator in graph.operators or []:
+            code = model.operatorCodes[operator.opcodeIndex]
+            made = graph.tensors[operator.outputs[0]]
+            if code.builtinCode == schema.BuiltinOperator.LOGISTIC and made.type == schema.TensorType.INT16:
+                _set_scales(made, [_SIGMOID_SCALE])

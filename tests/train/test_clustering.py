@@ -23,6 +23,7 @@ from edgekit.train.magnitude import PruningSchedule, prune_magnitude
 from edgekit.train.methods import Context
 from edgekit.train.methods.qat import prepare as prepare_qat
 from edgekit.train.preserving import structured
+from edgekit.train.qat import apply_qat
 
 # TensorFlow's converter is tried in TensorFlow's own interpreter, which says that it will go away.
 pytestmark = pytest.mark.filterwarnings("ignore:\\s+Warning")
@@ -207,3 +208,6 @@ def test_asking_for_a_structure_that_is_not_there_is_refused():
         structured(kernels_of(_model()), "clusters")
     assert caught.value.code == "EK759"
     assert structured(kernels_of(_model()), "auto") == ()
+    # A normalization that was never trained becomes a kernel of equal weights.
+    begun = keras.Sequential([keras.Input((8, 8, 4)), layers.ReLU(), layers.BatchNormalization()])
+    assert structured(kernels_of(apply_qat(begun)), "auto") == ()
