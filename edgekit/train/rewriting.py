@@ -134,25 +134,27 @@ def _narrow_all(model: Any, layers: Sequence[FakeQuantWeights]) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     known = [(_as_stored(layer), layer) for layer in layers]
+    grown: dict[int, Any] = {}  # how much larger the steps of a kernel are now
     done: set[int] = set()
     for _code, name, weights, bias in _operators(model):
-        if name == "TRANSPOSE_CONV" or weights.type != schema.TensorType.INT8:
-            continue
-        values = _integers(model, weights)
-        for stored, layer in known:
-            if np.array_equal(values, stored):
-                _narrow(model, weights)
-                break
-            if _is_rounded(weights, values, layer):
-                before = np.asarray(weights.quantization.scale)
-                scales = np.broadcast_to(np.asarray(layer.scales(), np.float32), before.shape)
-                weights.buffer = _add_buffer(model, stored)
-                weights.quantization.scale = scales
-                _narrow(model, weights)
-                if bias is not None and id(bias) not in done:
-                    done.add(id(bias))
-                    _restep(model, bias, scales / before)
-                break
+        if name != "TRANSPOSE_CONV" and weights.type == schema.TensorType.INT8:
+            values = _integers(model, weights)
+            for stored, layer in known:
+                if np.array_equal(values, stored):
+                    _narrow(model, weights)
+                    break
+                if _is_rounded(weights, values, layer):
+                    before = np.asarray(weights.quantization.scale)
+                    scales = np.broadcast_to(np.asarray(layer.scales(), np.float32), before.shape)
+                    weights.buffer = _add_buffer(model, stored)
+                    weights.quantization.scale = scales
+                    _narrow(model, weights)
+                    grown[id(weights)] = scales / before
+                    break
+        # Each call has a bias of its own.
+        if id(weights) in grown and bias is not None and id(bias) not in done:
+            done.add(id(bias))
+            _restep(model, bias, grown[id(weights)])
 
 
 def _is_rounded(weights: Any, values: Any, layer: FakeQuantWeights) -> bool:

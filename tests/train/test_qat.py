@@ -54,7 +54,7 @@ def _gated():
 def _pointwise():
     """Convolutions of 1x1 that can be products and one, with a stride, that cannot."""
     inputs = keras.Input(_SHAPE)
-    shared = layers.Conv2D(_SHAPE[-1], 1, activation="relu")
+    shared = layers.Conv2D(_SHAPE[-1], 1, activation="relu", bias_initializer="random_normal")
     return keras.Model(inputs, layers.Conv2D(5, 1, strides=2)(shared(shared(inputs))))
 
 
