@@ -16,8 +16,8 @@ from edgekit.formats import open_artifact
 from edgekit.preprocessing import load_preprocessing
 from edgekit.teacher_pass import Teacher, teach
 from edgekit.train.augmentation import Augmentation
-from edgekit.train.cluster import Cluster, cluster_of
 from edgekit.train.job import Epoch, Job
+from edgekit.train.tf_config import Cluster, cluster_of
 from edgekit.versions import installed_versions
 
 Report = Callable[[Mapping[str, Any]], None]

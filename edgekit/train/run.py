@@ -18,7 +18,6 @@ from edgekit.findings import Finding
 from edgekit.train import objective
 from edgekit.train.augmentation import Augmentation
 from edgekit.train.checkpoint import Checkpoint
-from edgekit.train.cluster import cluster_of
 from edgekit.train.distributed import check_batches, devices_of
 from edgekit.train.export import export_float, export_qat, export_sparse
 from edgekit.train.fake_quant import FakeQuant
@@ -28,6 +27,7 @@ from edgekit.train.job import Job
 from edgekit.train.loading import load_trainable, with_lists, with_structure_of
 from edgekit.train.methods import Context
 from edgekit.train.teaching import with_teacher
+from edgekit.train.tf_config import cluster_of
 from edgekit.train.workers import Workers, joined
 
 _SOME = 512

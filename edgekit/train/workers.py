@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from edgekit.errors import ModelError, UsageError
 from edgekit.train.checkpoint import Checkpoint
-from edgekit.train.cluster import Cluster, deadline_s
+from edgekit.train.tf_config import Cluster, deadline_s
 
 Report = Callable[[Mapping[str, Any]], None]
 # What operations that workers do together say when one of them is gone.

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from edgekit.errors import UsageError
-from edgekit.train.cluster import Cluster, cluster_of, deadline_s
+from edgekit.train.tf_config import Cluster, cluster_of, deadline_s
 
 TWO = {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}
 
