@@ -100,9 +100,9 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
         if training:
             self.settled = False
             self._follow(x)
-        return self._rounded(x)
+        return self._rounded(x, training)
 
-    def _rounded(self, x: Any) -> Any:
+    def _rounded(self, x: Any, training: bool | None = None) -> Any:
         if self.settled and self.bits == 16:
             # In TensorFlow's fake quantization, 16 bits leave float32 seven for what is to be rounded.
             step = self._step()
@@ -113,7 +113,13 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras has no types
             learning = tf.cast(self.seen >= _FOLLOWED, tf.float32) * (1 - self.frozen)
             rate = learning / tf.sqrt(values * (2 ** (self.bits - 1) - 1))
         low, high = self.ends(rate)
-        return tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=self.bits)
+        rounded = tf.quantization.fake_quant_with_min_max_vars(x, low, high, num_bits=self.bits)
+        if not self.factors or not training:
+            return rounded
+        # TensorFlow's gradient of the ends knows what is cut off alone; a step also moves what is rounded to it.
+        step = (high - low) / (2**self.bits - 1)
+        within = tf.cast((x >= low) & (x <= high), tf.float32)
+        return rounded + tf.stop_gradient(within * (rounded - x) / step) * (step - tf.stop_gradient(step))
 
     def _mean(self, x: Any) -> Any:
         """TFLite's average: the middle between two steps, which is frequent there, goes away from the integer 0."""

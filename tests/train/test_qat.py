@@ -342,19 +342,22 @@ def test_the_end_of_a_range_has_the_gradient_of_a_learned_step():
     assert np.ravel(of_weights) == pytest.approx([1, 0, 1])
 
 
-def test_the_ends_of_a_learned_range_have_the_gradient_of_what_is_cut_off():
+def test_the_ends_of_a_learned_range_have_the_gradient_of_what_is_cut_off_and_rounded():
     import tensorflow as tf
 
     from edgekit.train.fake_quant import FakeQuant
 
     rounding = FakeQuant(8, ranges="learned")
-    x = tf.constant([[-3.0, 0.5, 2.5, 5.0]])
+    x = tf.constant([[-3.0, 0.503, 2.5, 5.0]])
     rounding.build(x.shape)
     for end, value in ((rounding.low, -1.0), (rounding.high, 2.0), (rounding.seen, 50.0)):
         end.assign(value)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(rounding(x) * tf.constant([1.0, 1.0, 1.0, 10.0]))
+        loss = tf.reduce_sum(rounding(x, training=True) * tf.constant([1.0, 1.0, 1.0, 10.0]))
     low, high = tape.gradient(loss, [factor.value for factor in rounding.factors])
-    # One value is below -1; two are above 2, one of which weighs 10.
-    slowed = 1 / np.sqrt(4 * 127)
-    assert [float(low), float(high)] == pytest.approx([-1 * slowed, 2 * 11 * slowed])
+    # One value is below -1; two are above 2, one of which weighs 10. The fourth lies at 42.755 of the 255 steps of
+    # 3 / 255, and is rounded up.
+    slowed, rounded = 1 / np.sqrt(4 * 127), (43 - 42.755) / 255
+    assert [float(low), float(high)] == pytest.approx(
+        [(-1 + rounded) * slowed, 2 * (11 + rounded) * slowed], rel=1e-5
+    )
