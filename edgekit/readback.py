@@ -1,6 +1,7 @@
 """Reads a produced file back: does it run, how far is it from the float model, what stayed float."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,6 +216,9 @@ def _is_slow(operator: Operator, format: Format) -> bool:  # noqa: A002
 
 
 def _list(found: "tuple[Operator, ...] | list[Operator]") -> str:
+    if not any(operator.names[-1] for operator in found):  # compact files have no names inside
+        kinds = Counter(operator.kind for operator in found)
+        return ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     names = [f"{operator.kind} {operator.names[-1]}".strip() for operator in found[:_NAMED]]
     more = len(found) - len(names)
     return ", ".join(names) + (f" and {more} more" if more else "")

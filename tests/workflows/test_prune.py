@@ -144,6 +144,8 @@ def test_a_size_is_that_of_the_file_and_one_too_small_is_refused(models, samples
     quantized = edgekit.qat(output, tmp_path / "qat.keras", tflite=tflite, eight_bit=["^stem$"], **later)
     # The 8 bits of the depthwise layer were not asked for.
     wider = [finding.message for finding in quantized.findings if finding.code == "EK742"]
+    slow = [finding.message for finding in quantized.findings if finding.code == "EK303"]
+    assert slow == ["1 operators run outside the fast kernels: 1 CONV_2D."]
     assert [("stem" in message, "depthwise" in message) for message in wider] == [(False, True)]
     assert abs(tflite.stat().st_size - sizes["after"]["size_bytes"]) <= 64
     kept = output.read_bytes()
