@@ -23,6 +23,7 @@ _HOME = {
     "check": "edgekit.workflows.check",
     "cluster": "edgekit.verbs.cluster",
     "compare": "edgekit.workflows.compare",
+    "convert": "edgekit.verbs.convert",
     "create_baseline": "edgekit.workflows.baseline",
     "debug": "edgekit.verbs.debug",
     "deploy": "edgekit.verbs.deploy",
@@ -67,6 +68,7 @@ __all__ = [
     "check",
     "cluster",
     "compare",
+    "convert",
     "create_baseline",
     "debug",
     "deploy",
@@ -106,6 +108,7 @@ if TYPE_CHECKING:
     from edgekit.recipe import Recipe
     from edgekit.verbs.benchmark import benchmark
     from edgekit.verbs.cluster import cluster
+    from edgekit.verbs.convert import convert
     from edgekit.verbs.debug import debug
     from edgekit.verbs.deploy import deploy
     from edgekit.verbs.device import device_add, device_clean, device_list, device_probe, device_remove

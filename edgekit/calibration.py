@@ -75,12 +75,12 @@ def draw(
     return samples, [*_too_few(used, count), *_constant(samples, dataset.spec)]
 
 
-def random_samples(inputs: tuple[TensorSpec, ...], *, seed: int) -> Samples:
+def random_samples(inputs: tuple[TensorSpec, ...], *, seed: int, count: int = _RANDOM_COUNT) -> Samples:
     """Random inputs, to compare outputs where no data was given: normal reals, zeros and ones."""
     generator = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
     for spec in inputs:
-        shape = (_RANDOM_COUNT, *(size or 1 for size in spec.shape[1:]))
+        shape = (count, *(size or 1 for size in spec.shape[1:]))
         is_real = np.issubdtype(np.dtype(spec.dtype), np.floating) or spec.quantization is not None
         if is_real:
             arrays[spec.name] = generator.standard_normal(shape, np.float32)

@@ -37,6 +37,10 @@ class EdgekitError(Exception):
         self.hint = hint
         self.detail = detail
 
+    def __str__(self) -> str:
+        # Whoever knows more about what was going on may have put it into the message.
+        return self.message
+
     def describe(self) -> dict[str, str]:
         """The error as it stands in JSON documents."""
         return {"code": self.code, "message": self.message, "hint": self.hint}

@@ -17,6 +17,7 @@ from edgekit.passes.correct_bias import correct_bias
 from edgekit.passes.fix_batch import fix_batch
 from edgekit.passes.pointwise import pointwise
 from edgekit.passes.set_io import IOType, set_io
+from edgekit.passes.spell_out import spell_out
 from edgekit.plan import Candidate
 from edgekit.recipe import Recipe
 from edgekit.tensor import Array
@@ -70,6 +71,8 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
             before = ", ".join(candidate.steps[:index]) or "no other"
             # Files between the steps are nothing that a user knows.
             error.message = error.message.replace(str(path), f"the file that {step} made")
+            for between in made[1:]:
+                error.message = error.message.replace(str(between.path), str(source.path))
             error.detail += f"\nIn step {step} of engine {candidate.engine}, after {before}."
             raise
     named = made[-2] if candidate.steps[-1].startswith("compact") else made[-1]
@@ -117,6 +120,11 @@ def _fix_batch(source: Path, output: Path, settings: Settings) -> list[Finding]:
     return []
 
 
+def _spell_out(source: Path, output: Path, _settings: Settings) -> list[Finding]:
+    output.write_bytes(spell_out(source.read_bytes()))
+    return []
+
+
 def _add_signature(source: Path, output: Path, _settings: Settings) -> list[Finding]:
     output.write_bytes(add_signature(source.read_bytes()))
     return []
@@ -147,6 +155,7 @@ _STEPS: dict[str, Callable[[Path, Path, Settings], list[Finding]]] = {
     "export_tflite": _export_tflite,
     "export_onnx": _export_onnx,
     "fix_batch": _fix_batch,
+    "spell_out": _spell_out,
     "add_signature": _add_signature,
     "set_io": _set_io,
     "pointwise": _pointwise,

@@ -9,6 +9,7 @@ from edgekit.catalog import names
 from edgekit.engines import engine
 from edgekit.errors import UsageError
 from edgekit.recipe import Mode, Recipe
+from edgekit.routes import way_to
 
 # What a float .tflite needs before an engine reads it, and a quantized file before a user gets it.
 _BEFORE_TFLITE = ("fix_batch", "add_signature")
@@ -73,23 +74,12 @@ def _steps(name: str, source: Format, output: Format, recipe: Recipe) -> tuple[t
     chosen = engine(name)
     if chosen.OUTPUT_FORMAT is not output:
         return (), f"it writes {chosen.OUTPUT_FORMAT}, not {output}"
-    route = _route(source, chosen.SOURCE_FORMATS)
-    if route is None:
+    way = way_to(source, chosen.SOURCE_FORMATS)
+    if way is None:
         return (), f"it reads {' and '.join(sorted(chosen.SOURCE_FORMATS))}, not {source}"
     reason = chosen.refuses(recipe)
     reads_tflite = Format.TFLITE in chosen.SOURCE_FORMATS
     before = _BEFORE_TFLITE if reads_tflite else ()
     # The correction compares the float .tflite with the quantized one, operator by operator.
     correction = ("correct_bias",) if reads_tflite and recipe.default.mode is Mode.STATIC else ()
-    return (*route, *before, "quantize", *correction, *_AFTER[output]), reason
-
-
-def _route(source: Format, accepted: frozenset[Format]) -> tuple[str, ...] | None:
-    """The conversion that leads from the source's format to one that the engine reads."""
-    if source in accepted:
-        return ()
-    if Format.TFLITE in accepted and source in {Format.KERAS, Format.SAVED_MODEL}:
-        return ("export_tflite",)
-    if Format.ONNX in accepted:
-        return ("export_onnx",)
-    return None
+    return (*way, *before, "quantize", *correction, *_AFTER[output]), reason

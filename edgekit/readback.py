@@ -5,47 +5,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
-
-from edgekit.artifact import Artifact, Format, align
+from edgekit.artifact import Artifact, Format
 from edgekit.errors import ModelError
 from edgekit.findings import Finding
 from edgekit.operators import Operator, operators
 from edgekit.recipe import Mode, Recipe
-from edgekit.runtimes import open_session
-from edgekit.tensor import Array, Difference, difference
+from edgekit.reference import Reference
+from edgekit.tensor import Difference, difference
 
 # Below this the largest error of the outputs is a third of their size.
 _LOW_SNR_DB = 10.0
 _NAMED = 5
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The float model's outputs for some inputs, by name: what a candidate is compared with."""
-
-    source: Artifact
-    inputs: Mapping[str, Array]
-    outputs: Mapping[str, Array]
-
-    @classmethod
-    def of(cls, source: Artifact, inputs: Mapping[str, Array]) -> Self:
-        """Run the float model.
-
-        Raises:
-            ModelError: It cannot be run, or gives NaN or infinity.
-        """
-        outputs = _run(source, inputs)
-        for name, values in outputs.items():
-            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-                raise ModelError(
-                    "EK330",
-                    f"The float model {source.path.name} gives NaN or infinity in its output {name}.",
-                    "Check the model and the samples: quantization cannot mend that.",
-                )
-        return cls(source, inputs, outputs)
 
 
 @dataclass(frozen=True)
@@ -101,38 +73,14 @@ def read_back(
     Raises:
         ModelError: The file does not load or run, or its outputs have nothing to do with the float model's.
     """
-    inputs = align(reference.source.inputs, artifact.inputs)
-    measured = _run(artifact, {inputs[name]: values for name, values in reference.inputs.items()})
-    outputs = align(reference.source.outputs, artifact.outputs)
-    differences = {
-        name: _distance(name, reference.outputs[name], measured[twin]) for name, twin in outputs.items()
-    }
+    measured = reference.outputs_of(artifact)
+    differences = {name: difference(exact, measured[name]) for name, exact in reference.outputs.items()}
     found = operators(named or artifact.path, artifact.format)
     stayed = tuple(operator for operator in found if _stayed_float(operator, recipe))
-    count = len(next(iter(reference.inputs.values())))
-    partial = ReadBack(differences, found, stayed, count, ())
+    partial = ReadBack(differences, found, stayed, reference.count, ())
     _refuse_garbage(artifact, partial, recipe)
     noticed = (*_findings(artifact, reference, partial), *_idle_rules(recipe, found))
-    return ReadBack(differences, found, stayed, count, noticed)
-
-
-def _distance(name: str, exact: Array, measured: Array) -> Difference:
-    """How far an output is from the float model's; conversions may drop or add axes of length one."""
-    if exact.size != measured.size:
-        raise ModelError(
-            "EK333",
-            f"The output {name} was {list(exact.shape[1:])} and is {list(measured.shape[1:])} per sample.",
-            "The conversion went wrong; please report it, and try another --engine.",
-        )
-    return difference(exact.reshape(measured.shape), measured)
-
-
-def _run(artifact: Artifact, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    session = open_session(artifact)
-    try:
-        return session.run(inputs)
-    finally:
-        session.close()
+    return ReadBack(differences, found, stayed, reference.count, noticed)
 
 
 def _stayed_float(operator: Operator, recipe: Recipe) -> bool:

@@ -107,7 +107,7 @@ _TRAINING_HINT = "Run with -v for TensorFlow's own words; model, data and loss m
 _UNSUPPORTED_OP = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
-def translate(path: Path, error: str, message: str, detail: str, *, doing: str = "read") -> EdgekitError:
+def translate(path: Path, error: str, message: str, detail: str, doing: str = "read") -> EdgekitError:
     """The error for what the child process reported: the exception's type and its text.
 
     Args:

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import IO, Any, cast
 
 from edgekit import errors, tensorflow_process
 from edgekit.errors import ModelError
+from edgekit.framework_process import PYTHON, environment
 from edgekit.tensorflow_errors import translate
 from edgekit.train.job import ENDING_S, Job
 
-_PYTHON = [sys.executable, "-P", "-m", "edgekit.train"]
 _LOG_BYTES = 8000
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -34,11 +33,11 @@ class _Child:
         self.surroundings = _surroundings()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the process lives
         self._process = subprocess.Popen(
-            _PYTHON,
+            [*PYTHON, "edgekit.train"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=tensorflow_process.environment(),
+            env=environment(),
             # ctrl-C is for this process, which then ends the child.
             start_new_session=True,
         )
@@ -158,10 +157,10 @@ def _take() -> _Child:
 
 
 def _surroundings() -> tuple[dict[str, str], Path]:
-    environment = tensorflow_process.environment()
+    variables = environment()
     # Changes from test to test, and means nothing to a training.
-    environment.pop("PYTEST_CURRENT_TEST", None)
-    return environment, Path.cwd()
+    variables.pop("PYTEST_CURRENT_TEST", None)
+    return variables, Path.cwd()
 
 
 def _forget() -> None:

@@ -23,6 +23,7 @@ _PUBLIC = [
     "check",
     "cluster",
     "compare",
+    "convert",
     "create_baseline",
     "debug",
     "deploy",

@@ -258,7 +258,7 @@ def test_integer_export_needs_samples():
 
 
 def child_pid():
-    return tensorflow_process._started()._process.pid
+    return tensorflow_process._process.started().pid
 
 
 def alive(pid):
@@ -310,7 +310,7 @@ def test_the_child_ends_with_its_parent(how, models):
     script = f"""
         from pathlib import Path
         from edgekit import tensorflow_process
-        print(tensorflow_process._started()._process.pid, tensorflow_process._started().folder, flush=True)
+        print(tensorflow_process._process.started().pid, tensorflow_process._process.started().folder, flush=True)
         tensorflow_process.describe(Path({str(models.keras_cnn)!r}))
     """
     with subprocess.Popen(

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekit.cli._group import edgekit_command
+from edgekit.cli._options import batch_option
 from edgekit.cli._output import Outcome, command_line, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import RenderableType
     from rich.table import Table
 
-    from edgekit.artifact import TensorSpec
     from edgekit.verbs.quantize import Quantized
 
 _EPILOG = """\b
@@ -24,14 +22,6 @@ Examples:
   edgekit quantize model.onnx -o model.int8.onnx --calibration images/ --preprocess imagenet-torch
   edgekit quantize model.h5 -o small.tflite -r dynamic
 """
-
-
-def _batch(_ctx: click.Context, _parameter: click.Parameter, value: str) -> int | None:
-    if value == "free":
-        return None
-    if not value.isdigit() or int(value) < 1:
-        raise click.BadParameter(f"{value!r} is neither a number nor 'free'")
-    return int(value)
 
 
 @edgekit_command(epilog=_EPILOG)
@@ -61,14 +51,7 @@ def _batch(_ctx: click.Context, _parameter: click.Parameter, value: str) -> int 
 )
 @click.option("--io", type=click.Choice(["float32", "int8", "uint8"]), default="float32", show_default=True,
               help="Type of quantized inputs and outputs.")  # fmt: skip
-@click.option(
-    "--batch",
-    default="1",
-    show_default=True,
-    metavar="N|free",
-    callback=_batch,
-    help="Batch size fixed in the file.",
-)
+@batch_option()
 @click.option(
     "--keep-float", multiple=True, metavar="REGEX", help="Layers that stay float32. May be repeated."
 )
@@ -130,6 +113,8 @@ def _summary(quantized: "Quantized") -> "Table":
     """Before and after, side by side."""
     from rich.table import Table
 
+    from edgekit.cli._tensors import shapes
+
     before, after = quantized.source, quantized.artifact
     operators = quantized.read_back.describe_operators()
     table = Table(title=f"{after.path} by {quantized.recipe.name} ({quantized.engine})", title_justify="left")
@@ -137,18 +122,13 @@ def _summary(quantized: "Quantized") -> "Table":
         table.add_column(heading, justify="right" if heading else "left")
     ratio = after.size_bytes / before.size_bytes
     table.add_row("size", f"{before.size_bytes:,} B", f"{after.size_bytes:,} B ({ratio:.0%})")
-    table.add_row("inputs", _tensors(before.inputs), _tensors(after.inputs))
-    table.add_row("outputs", _tensors(before.outputs), _tensors(after.outputs))
+    table.add_row("inputs", shapes(before.inputs), shapes(after.inputs))
+    table.add_row("outputs", shapes(before.outputs), shapes(after.outputs))
     table.add_row("operators", "", f"{operators['quantized']} quantized, {operators['float']} float")
     for name, difference in quantized.read_back.differences.items():
         distance = f"SNR {difference.snr_db:.1f} dB, largest difference {difference.max_abs:.3g}"
         table.add_row(f"output {name}", "", distance)
     return table
-
-
-def _tensors(specs: "Sequence[TensorSpec]") -> str:
-    shapes = (f"{spec.dtype} {[size if size is not None else '?' for size in spec.shape]}" for spec in specs)
-    return ", ".join(shapes).replace("'", "")
 
 
 def _attempts(quantized: "Quantized") -> "Table":

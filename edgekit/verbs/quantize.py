@@ -20,8 +20,10 @@ from edgekit.passes.set_io import IOType
 from edgekit.pipeline import Produced, Settings, run
 from edgekit.plan import Plan, plan_quantization
 from edgekit.preprocessing import load_preprocessing
-from edgekit.readback import ReadBack, Reference, read_back
+from edgekit.readback import ReadBack, read_back
 from edgekit.recipe import Mode, Recipe
+from edgekit.reference import Reference
+from edgekit.routes import output_format
 from edgekit.versions import installed_versions
 
 Progress = Callable[[int, int], None]
@@ -172,7 +174,7 @@ def plan_quantize(
     """
     loaded = Recipe.load(recipe) if isinstance(recipe, str) else recipe
     return plan_quantization(
-        source, _output_format(output, format), loaded.keeping_float(keep_float), engine_name=engine
+        source, output_format(output, format), loaded.keeping_float(keep_float), engine_name=engine
     )
 
 
@@ -185,18 +187,6 @@ def _refuse_quantized(source: Artifact) -> None:
             f"{source.path} is quantized already.",
             "Quantize the float model that it was made from: every step after the first only loses.",
         )
-
-
-def _output_format(path: Path, format_name: str | None) -> Format:
-    named = {"tflite": Format.TFLITE, "onnx": Format.ONNX}
-    found = named.get(format_name or path.suffix.lstrip(".").lower())
-    if found is None:
-        raise UsageError(
-            "EK906",
-            f"{path.name} does not say which format to write.",
-            "End its name with .tflite or .onnx, or add --format.",
-        )
-    return found
 
 
 def _check_io(plan: Plan, io: IOType) -> None:

@@ -1,0 +1,108 @@
+"""``edgekit convert``: another format, the same outputs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekit.cli._group import edgekit_command
+from edgekit.cli._options import batch_option
+from edgekit.cli._output import Outcome, command_line, progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edgekit.verbs.convert import Converted
+
+_EPILOG = """\b
+Examples:
+  edgekit convert model.keras -o model.tflite --data test.npz
+  edgekit convert saved_model/ -o model.onnx
+  edgekit convert model.tflite -o model.onnx --data images/ --preprocess imagenet-torch --check-samples 100
+"""
+
+
+@edgekit_command(epilog=_EPILOG)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write (.tflite, .onnx)."
+)
+@click.option(
+    "-f", "--format", type=click.Choice(["tflite", "onnx"]), help="Output format.  [default: OUTPUT's suffix]"
+)
+@click.option(
+    "--data", metavar="DATA", help="Samples to compare outputs on: .npz, .npy, folder, spec, FILE.py:f."
+)
+@click.option("--preprocess", metavar="SPEC", help="Preprocessing contract of the samples.")
+@click.option(
+    "--check-samples",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="How many samples are compared; random ones without --data.",
+)
+@batch_option()
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT where it exists.")
+@click.option("--seed", default=0, show_default=True, help="Chooses random samples.")
+@click.option("--dry-run", is_flag=True, help="Print the steps and stop.")
+def command(model: Path, output: Path, **options: Any) -> Outcome:
+    """Convert MODEL to .tflite or .onnx, and compare their outputs.
+
+    A result that computes something else is refused; smaller differences are findings.
+    """
+    import edgekit
+
+    if options.pop("dry_run"):
+        return _plan(model, output, options["format"])
+    with progress(f"converting {model.name}") as advance:
+        converted = edgekit.convert(model, output, progress=advance, **options)
+    steps = [
+        command_line(
+            "quantize", output, "-o", output.with_stem(f"{output.stem}_int8"), "--calibration", "DATA"
+        ),
+        command_line("benchmark", output),
+    ]
+    return Outcome(converted.describe(), [_summary(converted)], converted.findings, next_steps=steps)
+
+
+def _plan(model: Path, output: Path, format_name: str | None) -> Outcome:
+    """What would be done, for ``--dry-run``."""
+    import edgekit
+    from edgekit.routes import output_format
+    from edgekit.verbs.convert import find_route
+
+    source = edgekit.open_artifact(model)
+    route, wanted = find_route(source.format, output, format_name), output_format(output, format_name)
+    result = {
+        "source_format": source.format.value,
+        "output_format": wanted.value,
+        "converter": route.converter,
+        "steps": list(route.steps),
+    }
+    line = f"{model} ({source.format}) to {output} ({wanted}) by {route.converter}: {', '.join(route.steps)}"
+    return Outcome(result, [line])
+
+
+def _summary(converted: "Converted") -> "Table":
+    """Source and result, side by side."""
+    from rich.table import Table
+
+    from edgekit.cli._tensors import shapes
+
+    source, made = converted.source, converted.artifact
+    table = Table(title=f"{made.path} by {converted.converter}", title_justify="left")
+    for heading in ("", "source", "converted"):
+        table.add_column(heading, justify="right" if heading else "left")
+    table.add_row("format", source.format.value, made.format.value)
+    table.add_row("size", f"{source.size_bytes:,} B", f"{made.size_bytes:,} B")
+    table.add_row("inputs", shapes(source.inputs), shapes(made.inputs))
+    table.add_row("outputs", shapes(source.outputs), shapes(made.outputs))
+    for name, difference in converted.fidelity.differences.items():
+        distance = f"SNR {difference.snr_db:.1f} dB, largest difference {difference.max_abs:.3g}"
+        table.add_row(f"output {name}", "", distance)
+        share = converted.fidelity.top1_agreement.get(name)
+        if share is not None:
+            agreeing = round(share * converted.fidelity.samples)
+            table.add_row("same top 1", "", f"{agreeing} of {converted.fidelity.samples}")
+    return table

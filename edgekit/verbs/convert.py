@@ -1,0 +1,191 @@
+"""Convert a model to another format, and prove that it computes the same."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import files, pipeline
+from edgekit.artifact import Artifact, Format, Lineage, lineage_path, read_lineage
+from edgekit.calibration import random_samples
+from edgekit.contract import under_contract
+from edgekit.data import Dataset, open_dataset
+from edgekit.errors import UsageError
+from edgekit.fidelity import Fidelity, measure
+from edgekit.findings import Finding, Level
+from edgekit.formats import open_artifact
+from edgekit.plan import Candidate
+from edgekit.recipe import Recipe
+from edgekit.reference import Reference
+from edgekit.routes import ROUTES, Route, output_format
+from edgekit.tensor import Array
+from edgekit.versions import installed_versions
+
+Progress = Callable[[int, int], None]
+
+DEFAULT_SAMPLES = 32
+# Run the source, convert, compare.
+_STAGES = 3
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The result: the file, what it was made from and by which converter, and how near it is to its source."""
+
+    artifact: Artifact
+    source: Artifact
+    converter: str
+    fidelity: Fidelity
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    def describe(self) -> dict[str, Any]:
+        """The result as it stands in the JSON document."""
+        return {
+            "artifact": self.artifact.describe(),
+            "source": self.source.describe(),
+            "converter": self.converter,
+            "fidelity": self.fidelity.describe(),
+            "lineage": str(lineage_path(self.artifact.path)),
+            "seconds": self.seconds,
+        }
+
+
+def convert(
+    model: str | Path,
+    output: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002 - the option's name
+    data: str | Path | Dataset | None = None,
+    preprocess: str | None = None,
+    check_samples: int = DEFAULT_SAMPLES,
+    batch: int | None = 1,
+    overwrite: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Converted:
+    """Convert a model file, and compare the outputs of both in float.
+
+    Args:
+        model: A Keras, SavedModel or TFLite model.
+        output: The file to write; its suffix says the format where ``format`` does not.
+        format: ``"tflite"`` or ``"onnx"``.
+        data: Samples on which the outputs are compared; None for random ones.
+        preprocess: The preprocessing contract of the samples.
+        check_samples: How many samples are compared.
+        batch: Size of the batch axis in the file, None for a free one.
+        overwrite: Replace ``output`` where it exists.
+        seed: Chooses random samples.
+        progress: Called with the number of stages done and of all stages.
+
+    Returns:
+        What was written, and how near it is to its source.
+
+    Raises:
+        UsageError: No conversion leads to this format, or the output does not fit.
+        ModelError: The model cannot be read or converted, or the result computes something else.
+        DataError: The samples cannot be used.
+        DependencyError: The converter is not installed.
+    """
+    started, path = time.perf_counter(), Path(output)
+    for written in (path, lineage_path(path)):
+        files.check_output(written, overwrite=overwrite)
+    source = open_artifact(Path(model))
+    route = find_route(source.format, path, format)
+    report = progress or (lambda _done, _total: None)
+    samples, sample_source, findings = _samples(source, data, preprocess, check_samples, seed)
+    report(0, _STAGES)
+    reference = Reference.of(source, samples)
+    report(1, _STAGES)
+    settings = pipeline.Settings(Recipe.load("float32"), {}, {}, batch=batch)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        produced = pipeline.run(Candidate(route.converter, route.steps), source, settings, Path(folder))
+        report(2, _STAGES)
+        fidelity = measure(reference, produced.artifact)
+        files.copy_file(produced.artifact.path, path)
+    artifact = replace(produced.artifact, path=path)
+    lineage = _lineage(source, route, batch, seed, sample_source)
+    files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
+    findings += [*produced.findings, *_free_sizes(artifact, batch), *fidelity.findings()]
+    return Converted(
+        artifact=artifact,
+        source=source,
+        converter=route.converter,
+        fidelity=fidelity,
+        findings=tuple(dict.fromkeys(findings)),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def find_route(source: Format, output: Path, format: str | None = None) -> Route:  # noqa: A002 - the option's name
+    """How ``convert`` would make this output from a model of this format; does nothing.
+
+    Raises:
+        UsageError: It is of that format already, or nothing leads there.
+    """
+    wanted = output_format(output, format)
+    if (source, wanted) in ROUTES:
+        return ROUTES[source, wanted]
+    reachable = sorted(end.value for start, end in ROUTES if start is source)
+    what = (
+        f"The model is {source} already." if source is wanted else f"Nothing converts {source} to {wanted}."
+    )
+    hint = (
+        f"From {source} edgekit makes {' and '.join(reachable)}."
+        if reachable
+        else "Convert its source instead."
+    )
+    raise UsageError("EK346", what, hint)
+
+
+def _samples(
+    source: Artifact, data: str | Path | Dataset | None, preprocess: str | None, count: int, seed: int
+) -> tuple[dict[str, Array], dict[str, Any] | None, list[Finding]]:
+    """Samples by input name, where they are from, and what to say about them."""
+    if data is None:
+        message = f"Outputs were compared on {count} random inputs, because no data was given."
+        hint = "Add --data DATA to compare them on real samples."
+        samples = random_samples(source.inputs, seed=seed, count=count)
+        return dict(samples.held_back), None, [Finding("EK344", message, hint, Level.NOTE)]
+    opened = data if isinstance(data, Dataset) else open_dataset(data, preprocess=preprocess)
+    dataset, noticed = under_contract(opened, source, preprocess)
+    findings = list(noticed)
+    if dataset.count < count:
+        message = f"Outputs were compared on {dataset.count} samples, {count} were asked for."
+        findings.append(Finding("EK342", message, "Give more data, or ask for fewer with --check-samples."))
+    used = min(count, dataset.count)
+    # Spread over the whole of a set that may be ordered by class.
+    chosen = np.linspace(0, dataset.count - 1, used).round().astype(int)
+    arrays = dataset.bind(source.inputs).take([int(index) for index in chosen]).inputs
+    return dict(arrays), {"data": dataset.spec, "count": used}, findings
+
+
+def _free_sizes(artifact: Artifact, batch: int | None) -> list[Finding]:
+    """Sizes that stayed free although the batch was to be fixed: GPUs and NPUs refuse such files."""
+    free = [spec.name for spec in artifact.inputs if None in spec.shape]
+    if batch is None or not free:
+        return []
+    message = f"The inputs {', '.join(free)} have sizes that are still free."
+    return [Finding("EK347", message, "Give the source model fixed sizes: GPUs and NPUs need them.")]
+
+
+def _lineage(
+    source: Artifact, route: Route, batch: int | None, seed: int, samples: dict[str, Any] | None
+) -> Lineage:
+    # What the source expects of its samples, the converted model expects too.
+    inherited = read_lineage(source.path) or {}
+    return Lineage(
+        source_path=source.path.name,
+        source_sha256=source.sha256,
+        recipe="float32",
+        engine=route.converter,
+        seed=seed,
+        versions=installed_versions(),
+        preprocessing=inherited.get("preprocessing"),
+        options={"batch": batch, "steps": list(route.steps), "compared_on": samples},
+    )
