@@ -18,6 +18,7 @@ class Format(StrEnum):
     SAVED_MODEL = "saved_model"
     TFLITE = "tflite"
     ONNX = "onnx"
+    PYTORCH = "pytorch"  # an exported program, .pt2
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit import tensorflow_process
+from edgekit import tensorflow_process, torch_process
 from edgekit.artifact import Artifact, align
 from edgekit.engines import Job, engine
 from edgekit.errors import EdgekitError
@@ -114,6 +114,16 @@ def _export_onnx(source: Path, output: Path, settings: Settings) -> list[Finding
     return []
 
 
+def _torch_to_tflite(source: Path, output: Path, settings: Settings) -> list[Finding]:
+    torch_process.export_tflite(source, output, batch=settings.batch)
+    return []
+
+
+def _torch_to_onnx(source: Path, output: Path, settings: Settings) -> list[Finding]:
+    torch_process.export_onnx(source, output, batch=settings.batch)
+    return []
+
+
 def _fix_batch(source: Path, output: Path, settings: Settings) -> list[Finding]:
     model = source.read_bytes()
     output.write_bytes(model if settings.batch is None else fix_batch(model, settings.batch))
@@ -154,6 +164,8 @@ def _compact_onnx(source: Path, output: Path, settings: Settings) -> list[Findin
 _STEPS: dict[str, Callable[[Path, Path, Settings], list[Finding]]] = {
     "export_tflite": _export_tflite,
     "export_onnx": _export_onnx,
+    "torch_to_tflite": _torch_to_tflite,
+    "torch_to_onnx": _torch_to_onnx,
     "fix_batch": _fix_batch,
     "spell_out": _spell_out,
     "add_signature": _add_signature,

@@ -24,6 +24,8 @@ ROUTES = {
     (Format.SAVED_MODEL, Format.TFLITE): _TENSORFLOW,
     (Format.KERAS, Format.ONNX): _TF2ONNX,
     (Format.SAVED_MODEL, Format.ONNX): _TF2ONNX,
+    (Format.PYTORCH, Format.TFLITE): Route("litert_torch", ("torch_to_tflite",)),
+    (Format.PYTORCH, Format.ONNX): Route("torch_onnx", ("torch_to_onnx",)),
     # tf2onnx takes the batch size that the file has, and needs what is left out.
     (Format.TFLITE, Format.ONNX): Route("tf2onnx", ("fix_batch", "spell_out", "export_onnx")),
 }

@@ -18,6 +18,8 @@ _EPILOG = """\b
 Examples:
   edgekit convert model.keras -o model.tflite --data test.npz
   edgekit convert saved_model/ -o model.onnx
+  edgekit convert model.pt2 -o model.tflite --data test.npz
+  edgekit convert net.py:make -o model.tflite
   edgekit convert model.tflite -o model.onnx --data images/ --preprocess imagenet-torch --check-samples 100
 """
 
@@ -49,7 +51,9 @@ Examples:
 def command(model: Path, output: Path, **options: Any) -> Outcome:
     """Convert MODEL to .tflite or .onnx, and compare their outputs.
 
-    A result that computes something else is refused; smaller differences are findings.
+    MODEL is a Keras file, a SavedModel, a .tflite file, a program of PyTorch (.pt2), or FILE.py:function, which is
+    run and returns a PyTorch module with its example inputs. A result that computes something else is refused;
+    smaller differences are findings.
     """
     import edgekit
 
@@ -68,20 +72,11 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
 
 def _plan(model: Path, output: Path, format_name: str | None) -> Outcome:
     """What would be done, for ``--dry-run``."""
-    import edgekit
-    from edgekit.routes import output_format
     from edgekit.verbs.convert import find_route
 
-    source = edgekit.open_artifact(model)
-    route, wanted = find_route(source.format, output, format_name), output_format(output, format_name)
-    result = {
-        "source_format": source.format.value,
-        "output_format": wanted.value,
-        "converter": route.converter,
-        "steps": list(route.steps),
-    }
-    line = f"{model} ({source.format}) to {output} ({wanted}) by {route.converter}: {', '.join(route.steps)}"
-    return Outcome(result, [line])
+    route = find_route(model, output, format_name)
+    line = f"{model} to {output} by {route.converter}: {', '.join(route.steps)}"
+    return Outcome({"converter": route.converter, "steps": list(route.steps)}, [line])
 
 
 def _summary(converted: "Converted") -> "Table":

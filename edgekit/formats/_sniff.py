@@ -11,8 +11,8 @@ from edgekit.formats import _protobuf
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _LFS = b"version https://git-lfs.github.com/spec/"
-_KNOWN = "edgekit reads .keras, .h5, .tflite and .onnx files, and SavedModel folders."
-_PICKLE_HINT = "Export the model with torch.onnx.export, and give edgekit the .onnx file."
+_KNOWN = "edgekit reads .keras, .h5, .tflite, .onnx and .pt2 files, and SavedModel folders."
+_PICKLE_HINT = "Export the model: torch.export.save(torch.export.export(module.eval(), inputs), 'model.pt2')."
 
 
 def find_format(path: Path) -> Format:
@@ -59,6 +59,9 @@ def _archive(path: Path) -> Format:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
+            # PyTorch puts zip files into zip files: where the outer end is missing, an inner one is found.
+            if names and min(info.header_offset for info in archive.infolist()) > 0:
+                raise zipfile.BadZipFile("it does not begin where its list of contents says")
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ModelError(
             "EK105",
@@ -68,6 +71,8 @@ def _archive(path: Path) -> Format:
         ) from error
     if {"config.json", "metadata.json"} <= names:
         return Format.KERAS
+    if any(name.endswith(("/models/model.json", "serialized_exported_program.json")) for name in names):
+        return Format.PYTORCH
     if any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
         message = f"{path} is a PyTorch file; state dicts and pickles are not read."
         raise ModelError("EK110", message, _PICKLE_HINT)

@@ -13,6 +13,7 @@ _DEFAULTS = {
     Format.ONNX: "onnxruntime",
     Format.KERAS: "tensorflow",
     Format.SAVED_MODEL: "tensorflow",
+    Format.PYTORCH: "torch",
 }
 
 

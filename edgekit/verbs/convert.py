@@ -3,22 +3,22 @@
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgekit import files, pipeline
+from edgekit import files, pipeline, torch_process
 from edgekit.artifact import Artifact, Format, Lineage, lineage_path, read_lineage
 from edgekit.calibration import random_samples
 from edgekit.contract import under_contract
 from edgekit.data import Dataset, open_dataset
-from edgekit.errors import UsageError
+from edgekit.errors import ModelError, UsageError
 from edgekit.fidelity import Fidelity, measure
 from edgekit.findings import Finding, Level
-from edgekit.formats import open_artifact
+from edgekit.formats import find_format, open_artifact
 from edgekit.plan import Candidate
 from edgekit.recipe import Recipe
 from edgekit.reference import Reference
@@ -72,7 +72,8 @@ def convert(
     """Convert a model file, and compare the outputs of both in float.
 
     Args:
-        model: A Keras, SavedModel or TFLite model.
+        model: A Keras, SavedModel, TFLite or PyTorch model; or ``FILE.py:function``, which is run and gives a PyTorch
+            module with its example inputs: its exported program is then written beside the output, as ``.pt2``.
         output: The file to write; its suffix says the format where ``format`` does not.
         format: ``"tflite"`` or ``"onnx"``.
         data: Samples on which the outputs are compared; None for random ones.
@@ -95,8 +96,8 @@ def convert(
     started, path = time.perf_counter(), Path(output)
     for written in (path, lineage_path(path)):
         files.check_output(written, overwrite=overwrite)
-    source = open_artifact(Path(model))
-    route = find_route(source.format, path, format)
+    route = find_route(model, path, format)
+    source, noticed = _open(Path(model), path, overwrite=overwrite)
     report = progress or (lambda _done, _total: None)
     samples, sample_source, findings = _samples(source, data, preprocess, check_samples, seed)
     report(0, _STAGES)
@@ -111,7 +112,7 @@ def convert(
     artifact = replace(produced.artifact, path=path)
     lineage = _lineage(source, route, batch, seed, sample_source)
     files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
-    findings += [*produced.findings, *_free_sizes(artifact, batch), *fidelity.findings()]
+    findings += [*noticed, *produced.findings, *_sizes(artifact, batch), *fidelity.findings()]
     return Converted(
         artifact=artifact,
         source=source,
@@ -122,12 +123,14 @@ def convert(
     )
 
 
-def find_route(source: Format, output: Path, format: str | None = None) -> Route:  # noqa: A002 - the option's name
-    """How ``convert`` would make this output from a model of this format; does nothing.
+def find_route(model: str | Path, output: Path, format: str | None = None) -> Route:  # noqa: A002 - option's name
+    """How ``convert`` would make this output from this model; does nothing.
 
     Raises:
         UsageError: It is of that format already, or nothing leads there.
+        ModelError: The model is missing, or nothing that edgekit reads.
     """
+    source = Format.PYTORCH if _function(Path(model)) else find_format(Path(model))
     wanted = output_format(output, format)
     if (source, wanted) in ROUTES:
         return ROUTES[source, wanted]
@@ -141,6 +144,27 @@ def find_route(source: Format, output: Path, format: str | None = None) -> Route
         else "Convert its source instead."
     )
     raise UsageError("EK346", what, hint)
+
+
+def _function(model: Path) -> tuple[Path, str] | None:
+    """The file and the function of ``FILE.py:function``."""
+    file, _, function = str(model).rpartition(":")
+    return (Path(file), function) if file.endswith(".py") else None
+
+
+def _open(model: Path, output: Path, *, overwrite: bool) -> tuple[Artifact, list[Finding]]:
+    """The source as a file; what a function gives becomes one beside the output."""
+    named = _function(model)
+    if named is None:
+        return open_artifact(model), []
+    file, function = named
+    if not file.is_file():
+        raise ModelError("EK101", f"{file} does not exist.")
+    program = output.with_suffix(".pt2")
+    files.check_output(program, overwrite=overwrite)
+    torch_process.export_program(file, function, program)
+    message = f"The module of {model} was exported to {program.name}, which other commands read in its place."
+    return open_artifact(program), [Finding("EK349", message, level=Level.NOTE)]
 
 
 def _samples(
@@ -165,13 +189,17 @@ def _samples(
     return dict(arrays), {"data": dataset.spec, "count": used}, findings
 
 
-def _free_sizes(artifact: Artifact, batch: int | None) -> list[Finding]:
-    """Sizes that stayed free although the batch was to be fixed: GPUs and NPUs refuse such files."""
+def _sizes(artifact: Artifact, batch: int | None) -> Iterator[Finding]:
+    """Sizes that are not what was asked for."""
     free = [spec.name for spec in artifact.inputs if None in spec.shape]
-    if batch is None or not free:
-        return []
-    message = f"The inputs {', '.join(free)} have sizes that are still free."
-    return [Finding("EK347", message, "Give the source model fixed sizes: GPUs and NPUs need them.")]
+    if batch is not None and free:
+        message = f"The inputs {', '.join(free)} have sizes that are still free."
+        yield Finding("EK347", message, "Give the source model fixed sizes: GPUs and NPUs need them.")
+    written = {spec.shape[0] for spec in artifact.inputs if spec.shape} - {None, batch}
+    if written:
+        asked = "a free one was" if batch is None else f"{batch} was"
+        message = f"The batch size in the file is {min(filter(None, written))}, though {asked} asked for."
+        yield Finding("EK348", message, "The source fixes it, or the converter writes no other.")
 
 
 def _lineage(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit import flatbuffer, tensorflow_process
+from edgekit import flatbuffer, tensorflow_process, torch_process
 from edgekit.artifact import Artifact, Format
 from edgekit.errors import ModelError
 from edgekit.findings import Finding, Level
@@ -19,29 +19,38 @@ from edgekit.tensor import element_count
 def inspect(model: str | Path) -> Inspection:
     """Look into a model file.
 
-    A Keras model or a SavedModel is seen through the float ``.tflite`` file that TensorFlow makes of it.
+    A Keras model, a SavedModel or a program of PyTorch is seen through the float ``.tflite`` file that it becomes.
 
     Where that is refused, inputs and outputs are shown alone, and a finding says why.
 
     Raises:
         ModelError: The model is unreadable.
-        DependencyError: TensorFlow is needed and not installed.
+        DependencyError: TensorFlow or PyTorch is needed and not installed.
     """
     artifact = open_artifact(model)
     if artifact.format in (Format.TFLITE, Format.ONNX):
         return _inspect(artifact, artifact, ())
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         converted = Path(folder) / "float.tflite"
-        # A loop would hide the operators inside of it.
-        options = tensorflow_process.TFLiteExport(unroll=True)
         try:
-            notes = tensorflow_process.export_tflite(artifact.path, converted, options)
+            notes = _convert(artifact, converted)
         except ModelError as error:
             # What goes in and out is known all the same.
             return Inspection(artifact, (), (), None, None, (Finding(error.code, error.message, error.hint),))
         message = "Operators, parameters and MACs are those of the float .tflite file that the model becomes."
-        through = (Finding("EK130", message, level=Level.NOTE), *tensorflow_process.findings(artifact.path))
-        return _inspect(artifact, open_artifact(converted), (*through, *notes))
+        through = Finding("EK130", message, level=Level.NOTE)
+        return _inspect(artifact, open_artifact(converted), (through, *notes))
+
+
+def _convert(artifact: Artifact, output: Path) -> tuple[Finding, ...]:
+    """Make the float ``.tflite`` file; gives what was noticed on the way."""
+    if artifact.format is Format.PYTORCH:
+        torch_process.export_tflite(artifact.path, output)
+        return ()
+    # A loop would hide the operators inside of it.
+    options = tensorflow_process.TFLiteExport(unroll=True)
+    notes = tensorflow_process.export_tflite(artifact.path, output, options)
+    return (*tensorflow_process.findings(artifact.path), *notes)
 
 
 def _inspect(artifact: Artifact, seen: Artifact, notes: tuple[Finding, ...]) -> Inspection:
