@@ -17,6 +17,7 @@ _HOME = {
     "Finding": "edgekit.findings",
     "Format": "edgekit.artifact",
     "Recipe": "edgekit.recipe",
+    "Target": "edgekit.target",
     "TensorSpec": "edgekit.artifact",
     "before_and_after": "edgekit.workflows.before_after",
     "benchmark": "edgekit.verbs.benchmark",
@@ -50,6 +51,9 @@ _HOME = {
     "run": "edgekit.workflows.run",
     "schema": "edgekit.verbs.schema",
     "status": "edgekit.verbs.status",
+    "target_list": "edgekit.verbs.targets",
+    "target_show": "edgekit.verbs.targets",
+    "target_validate": "edgekit.verbs.targets",
 }
 
 __all__ = [
@@ -61,6 +65,7 @@ __all__ = [
     "Finding",
     "Format",
     "Recipe",
+    "Target",
     "TensorSpec",
     "__version__",
     "before_and_after",
@@ -95,6 +100,9 @@ __all__ = [
     "run",
     "schema",
     "status",
+    "target_list",
+    "target_show",
+    "target_validate",
 ]
 
 if TYPE_CHECKING:
@@ -106,6 +114,7 @@ if TYPE_CHECKING:
     from edgekit.findings import Finding, explain
     from edgekit.formats import open_artifact
     from edgekit.recipe import Recipe
+    from edgekit.target import Target
     from edgekit.verbs.benchmark import benchmark
     from edgekit.verbs.cluster import cluster
     from edgekit.verbs.convert import convert
@@ -123,6 +132,7 @@ if TYPE_CHECKING:
     from edgekit.verbs.rollback import rollback
     from edgekit.verbs.schema import schema
     from edgekit.verbs.status import status
+    from edgekit.verbs.targets import target_list, target_show, target_validate
     from edgekit.workflows.baseline import create_baseline, promote
     from edgekit.workflows.before_after import before_and_after
     from edgekit.workflows.check import check

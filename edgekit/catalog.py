@@ -83,8 +83,9 @@ def data_file(kind: str, name: str) -> Path:
     Raises:
         UsageError: There is none; the nearest name is given.
     """
-    candidates = [Path(name), Path(kind) / f"{name}.toml", data_folder(kind) / f"{name}.toml"]
-    for candidate in candidates:
+    folders = (Path(kind), data_folder(kind))
+    for candidate in (Path(name), *(folder / f"{name}.toml" for folder in folders)):
         if candidate.is_file():
             return candidate
-    raise unknown(f"{kind} file", name, sorted(file.stem for file in data_folder(kind).glob("*.toml")))
+    known = {file.stem for folder in folders for file in folder.glob("*.toml")}
+    raise unknown(f"{kind.removesuffix('s')} file", name, sorted(known))

@@ -16,6 +16,7 @@ _PUBLIC = [
     "Finding",
     "Format",
     "Recipe",
+    "Target",
     "TensorSpec",
     "__version__",
     "before_and_after",
@@ -50,6 +51,9 @@ _PUBLIC = [
     "run",
     "schema",
     "status",
+    "target_list",
+    "target_show",
+    "target_validate",
 ]
 
 

@@ -19,7 +19,7 @@ Examples:
   edgekit convert model.keras -o model.tflite --data test.npz
   edgekit convert saved_model/ -o model.onnx
   edgekit convert model.pt2 -o model.tflite --data test.npz
-  edgekit convert net.py:make -o model.tflite
+  edgekit convert net.py:make -o model.tflite --layout nhwc
   edgekit convert model.tflite -o model.onnx --data images/ --preprocess imagenet-torch --check-samples 100
 """
 
@@ -45,6 +45,13 @@ Examples:
     help="How many samples are compared; random ones without --data.",
 )
 @batch_option()
+@click.option(
+    "--layout",
+    type=click.Choice(["keep", "nhwc", "nchw"]),
+    default="keep",
+    show_default=True,
+    help="How images lie in inputs and outputs (.tflite).",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT where it exists.")
 @click.option("--seed", default=0, show_default=True, help="Chooses random samples.")
 @click.option("--dry-run", is_flag=True, help="Print the steps and stop.")

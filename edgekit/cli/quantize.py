@@ -21,6 +21,7 @@ Examples:
   edgekit quantize model.tflite -o int8.tflite -r int8 --calibration train.npz --evaluate test.npz
   edgekit quantize model.onnx -o model.int8.onnx --calibration images/ --preprocess imagenet-torch
   edgekit quantize model.h5 -o small.tflite -r dynamic
+  edgekit quantize model.keras -o npu.tflite -t ethos-u55-128 --calibration train.npz
 """
 
 
@@ -30,7 +31,10 @@ Examples:
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write (.tflite, .onnx)."
 )
 @click.option(
-    "-r", "--recipe", default="int8", show_default=True, metavar="NAME|FILE.toml", help="How to quantize."
+    "-r", "--recipe", metavar="NAME|FILE.toml", help="How to quantize.  [default: the target's, or int8]"
+)
+@click.option(
+    "-t", "--target", metavar="NAME|FILE.toml", help="What it is for: chooses recipe and --io, and says why."
 )
 @click.option(
     "--calibration", metavar="DATA", help="Samples that set the ranges: .npz, .npy, folder, spec, FILE.py:f."
@@ -49,8 +53,11 @@ Examples:
 @click.option(
     "--engine", default="auto", show_default=True, help="auto, ai-edge-quantizer, tensorflow, onnxruntime."
 )
-@click.option("--io", type=click.Choice(["float32", "int8", "uint8"]), default="float32", show_default=True,
-              help="Type of quantized inputs and outputs.")  # fmt: skip
+@click.option(
+    "--io",
+    type=click.Choice(["float32", "int8", "uint8"]),
+    help="Type of quantized inputs and outputs.  [default: the target's, or float32]",
+)
 @batch_option()
 @click.option(
     "--keep-float", multiple=True, metavar="REGEX", help="Layers that stay float32. May be repeated."
@@ -94,7 +101,7 @@ def _plan(model: Path, output: Path, options: dict[str, Any]) -> Outcome:
     from edgekit.verbs.quantize import plan_quantize
 
     source = edgekit.open_artifact(model)
-    names = ("recipe", "format", "engine", "keep_float")
+    names = ("recipe", "target", "format", "engine", "keep_float")
     plan = plan_quantize(source.format, output, **{name: options[name] for name in names})
     lines = [f"{model} ({plan.source_format}) to {output} ({plan.output_format}) by {plan.recipe.name}"]
     lines += [f"  {candidate.engine}: {', '.join(candidate.steps)}" for candidate in plan.candidates]

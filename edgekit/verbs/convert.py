@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from edgekit.errors import ModelError, UsageError
 from edgekit.fidelity import Fidelity, measure
 from edgekit.findings import Finding, Level
 from edgekit.formats import find_format, open_artifact
+from edgekit.passes.set_layout import set_layout
 from edgekit.plan import Candidate
 from edgekit.recipe import Recipe
 from edgekit.reference import Reference
@@ -65,6 +66,7 @@ def convert(
     preprocess: str | None = None,
     check_samples: int = DEFAULT_SAMPLES,
     batch: int | None = 1,
+    layout: Literal["keep", "nhwc", "nchw"] = "keep",
     overwrite: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
@@ -80,6 +82,7 @@ def convert(
         preprocess: The preprocessing contract of the samples.
         check_samples: How many samples are compared.
         batch: Size of the batch axis in the file, None for a free one.
+        layout: How images lie in the inputs and outputs of a ``.tflite`` file.
         overwrite: Replace ``output`` where it exists.
         seed: Chooses random samples.
         progress: Called with the number of stages done and of all stages.
@@ -107,12 +110,15 @@ def convert(
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         produced = pipeline.run(Candidate(route.converter, route.steps), source, settings, Path(folder))
         report(2, _STAGES)
+        # Images of the source fit before they are laid otherwise; that this changes nothing else, the pass checks.
         fidelity = measure(reference, produced.artifact)
-        files.copy_file(produced.artifact.path, path)
-    artifact = replace(produced.artifact, path=path)
-    lineage = _lineage(source, route, batch, seed, sample_source)
+        laid, said = _lay(produced.artifact, layout)
+        files.copy_file(laid.path, path)
+    artifact = replace(laid, path=path)
+    options = {"batch": batch, "layout": layout, "steps": list(route.steps), "compared_on": sample_source}
+    lineage = _lineage(source, route.converter, seed, options)
     files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
-    findings += [*noticed, *produced.findings, *_sizes(artifact, batch), *fidelity.findings()]
+    findings += [*noticed, *said, *produced.findings, *_sizes(artifact, batch), *fidelity.findings()]
     return Converted(
         artifact=artifact,
         source=source,
@@ -202,18 +208,35 @@ def _sizes(artifact: Artifact, batch: int | None) -> Iterator[Finding]:
         yield Finding("EK348", message, "The source fixes it, or the converter writes no other.")
 
 
-def _lineage(
-    source: Artifact, route: Route, batch: int | None, seed: int, samples: dict[str, Any] | None
-) -> Lineage:
-    # What the source expects of its samples, the converted model expects too.
-    inherited = read_lineage(source.path) or {}
+def _lay(artifact: Artifact, layout: Literal["keep", "nhwc", "nchw"]) -> tuple[Artifact, list[Finding]]:
+    """Let images lie as asked for."""
+    if layout == "keep":
+        return artifact, []
+    if artifact.format is not Format.TFLITE:
+        message = f"--layout {layout} needs a .tflite output, not .{artifact.format}."
+        raise UsageError("EK386", message, "Leave --layout at keep.")
+    change = set_layout(artifact.path.read_bytes(), layout)
+    findings = []
+    if change.unknown:
+        message = f"No operator tells how images lie in {', '.join(change.unknown)}: they stay as they are."
+        findings.append(Finding("EK387", message, "Transpose them in the source model."))
+    output = artifact.path.with_name(f"{artifact.path.name}-{layout}")
+    output.write_bytes(change.model)
+    return open_artifact(output), findings
+
+
+def _lineage(source: Artifact, converter: str, seed: int, options: dict[str, Any]) -> Lineage:
+    # What the source expects of its samples, the converted model expects too, but for the layout.
+    inherited = (read_lineage(source.path) or {}).get("preprocessing")
+    if inherited and options["layout"] != "keep":
+        inherited = {**inherited, "layout": options["layout"]}
     return Lineage(
         source_path=source.path.name,
         source_sha256=source.sha256,
         recipe="float32",
-        engine=route.converter,
+        engine=converter,
         seed=seed,
         versions=installed_versions(),
-        preprocessing=inherited.get("preprocessing"),
-        options={"batch": batch, "steps": list(route.steps), "compared_on": samples},
+        preprocessing=inherited,
+        options=options,
     )

@@ -24,6 +24,8 @@ from edgekit.readback import ReadBack, read_back
 from edgekit.recipe import Mode, Recipe
 from edgekit.reference import Reference
 from edgekit.routes import output_format
+from edgekit.target import Target
+from edgekit.targeting import choose, judge
 from edgekit.versions import installed_versions
 
 Progress = Callable[[int, int], None]
@@ -81,13 +83,14 @@ def quantize(
     model: str | Path,
     output: str | Path,
     *,
-    recipe: str | Recipe = "int8",
+    recipe: str | Recipe | None = None,
+    target: str | Target | None = None,
     calibration: str | Path | Dataset | None = None,
     preprocess: str | None = None,
     calibration_samples: int | None = None,
     format: str | None = None,  # noqa: A002 - the option's name
     engine: str = "auto",
-    io: IOType = "float32",
+    io: IOType | None = None,
     batch: int | None = 1,
     keep_float: Sequence[str] = (),
     keep_names: bool = False,
@@ -100,13 +103,15 @@ def quantize(
     Args:
         model: A Keras, SavedModel, TFLite or ONNX model.
         output: The file to write; its suffix says the format where ``format`` does not.
-        recipe: A recipe's name, alias or TOML file: ``"static_wi8_ai8"``, ``"int8"``.
+        recipe: A recipe's name, alias or TOML file: ``"static_wi8_ai8"``, ``"int8"``; None for the target's, or int8.
+        target: A target's name or profile, ``"ethos-u55-128"``: it chooses what is not given, and says why.
         calibration: Data; needed by recipes with static ranges, used by the others to compare outputs.
         preprocess: The preprocessing contract of the calibration data, and of all that the model will see.
         calibration_samples: How many samples calibrate; None for 256 or what there is.
         format: ``"tflite"`` or ``"onnx"``.
         engine: An engine's name; ``"auto"`` tries all that apply and keeps the nearest to the float model.
-        io: Type of quantized inputs and outputs in a ``.tflite``: ``"float32"``, ``"int8"`` or ``"uint8"``.
+        io: Type of quantized inputs and outputs in a ``.tflite``: ``"float32"``, ``"int8"`` or ``"uint8"``; None for
+            the target's, or float32.
         batch: Size of the batch axis in the file, None for a free one.
         keep_float: Regular expressions; layers whose tensor names match stay float32.
         keep_names: Keep the names of inner tensors.
@@ -119,6 +124,7 @@ def quantize(
 
     Raises:
         UsageError: The recipe, the engine or the output does not fit.
+        TargetError: The target does not take files of this format.
         ModelError: The model cannot be read or quantized, or what came out has nothing to do with it.
         DataError: The calibration data cannot be used.
         DependencyError: The way to the output needs TensorFlow.
@@ -126,18 +132,20 @@ def quantize(
     started, path = time.perf_counter(), Path(output)
     for written in (path, lineage_path(path)):
         files.check_output(written, overwrite=overwrite)
+    profile = Target.load(target) if isinstance(target, str) else target
+    choice = choose(profile, recipe, io, output_format(path, format))
     source = open_artifact(Path(model))
     _refuse_quantized(source)
     plan = plan_quantize(
-        source.format, path, recipe=recipe, format=format, engine=engine, keep_float=keep_float
+        source.format, path, recipe=choice.recipe, format=format, engine=engine, keep_float=keep_float
     )
-    _check_io(plan, io)
+    _check_io(plan, choice.io)
     dataset = _dataset(plan.recipe, calibration, preprocess)
     samples, findings = _samples(source, dataset, calibration_samples, seed)
     if dataset is None and preprocess not in {None, "none"}:
         # The model is for such samples all the same, and whoever uses it has to know.
         samples = replace(samples, preprocessing=load_preprocessing(str(preprocess)).describe())
-    settings = Settings(plan.recipe, samples.calibration, samples.held_back, io, batch, keep_names)
+    settings = Settings(plan.recipe, samples.calibration, samples.held_back, choice.io, batch, keep_names)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         reference = Reference.of(source, samples.held_back)
         (produced, read), attempts = _best(plan, reference, settings, Path(folder), progress)
@@ -145,7 +153,8 @@ def quantize(
     artifact = replace(produced.artifact, path=path)
     lineage = _lineage(source, produced, settings, samples, seed)
     files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
-    findings += [*_losers(attempts), *produced.findings, *read.findings]
+    findings += [*choice.findings, *_losers(attempts), *produced.findings, *read.findings]
+    findings += judge(profile, artifact, read.operators) if profile else []
     return Quantized(
         artifact=artifact,
         source=source,
@@ -162,7 +171,8 @@ def plan_quantize(
     source: Format,
     output: Path,
     *,
-    recipe: str | Recipe = "int8",
+    recipe: str | Recipe | None = None,
+    target: str | Target | None = None,
     format: str | None = None,  # noqa: A002 - the option's name
     engine: str = "auto",
     keep_float: Sequence[str] = (),
@@ -171,11 +181,12 @@ def plan_quantize(
 
     Raises:
         UsageError: The recipe, the engine or the output does not fit.
+        TargetError: The target does not take files of this format.
     """
-    loaded = Recipe.load(recipe) if isinstance(recipe, str) else recipe
-    return plan_quantization(
-        source, output_format(output, format), loaded.keeping_float(keep_float), engine_name=engine
-    )
+    wanted = output_format(output, format)
+    profile = Target.load(target) if isinstance(target, str) else target
+    chosen = choose(profile, recipe, None, wanted).recipe
+    return plan_quantization(source, wanted, chosen.keeping_float(keep_float), engine_name=engine)
 
 
 def _refuse_quantized(source: Artifact) -> None:

@@ -160,6 +160,25 @@ def test_people_see_how_near_it_is(models, tmp_path, capsys):
     assert "next: edgekit quantize" in err
 
 
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_images_lie_as_asked_for(models, tmp_path, layout):
+    output = tmp_path / "model.tflite"
+    converted = edgekit.convert(models.keras_cnn, output, layout=layout, data=models.test_data)
+    assert converted.artifact.inputs[0].shape == ((1, 8, 8, 1) if layout == "nhwc" else (1, 1, 8, 8))
+    assert converted.fidelity.snr_db > 100
+    with np.load(models.test_data) as data:
+        x = data["x"] if layout == "nhwc" else data["x"].transpose(0, 3, 1, 2)
+        np.savez(tmp_path / "laid.npz", x=x, y=data["y"])
+    before = edgekit.evaluate(models.keras_cnn, models.test_data, workers=1).value
+    assert edgekit.evaluate(output, tmp_path / "laid.npz", workers=1).value == before
+
+
+def test_a_layout_needs_a_tflite_file(models, tmp_path):
+    with pytest.raises(UsageError, match=r"needs a \.tflite output"):
+        edgekit.convert(models.keras_cnn, tmp_path / "model.onnx", layout="nchw")
+    assert not list(tmp_path.iterdir())
+
+
 def test_dry_run_names_the_steps(models, tmp_path, capsys):
     output = tmp_path / "model.onnx"
     assert run(["convert", str(models.tflite_cnn), "-o", str(output), "--dry-run", "--json"]) == 0

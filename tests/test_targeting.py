@@ -1,0 +1,106 @@
+"""What a target chooses, and what it says of a file."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import edgekit
+from edgekit.artifact import Artifact, Format
+from edgekit.errors import TargetError
+from edgekit.operators import Operand, Operator
+from edgekit.target import Fact, Target
+from edgekit.targeting import choose, judge
+
+
+def fact(*values, note="Because."):
+    return Fact(values, "https://example.com", "2026-11-29", note)
+
+
+@pytest.fixture
+def npu():
+    cpu = Target.load("linux-x86-64")
+    return replace(
+        cpu,
+        name="npu",
+        formats=fact("tflite"),
+        dtypes=fact("int8"),
+        recipe=fact("static_wi8_ai8"),
+        io=fact("int8"),
+        limits={"flash_bytes": fact(1000)},
+    )
+
+
+def codes(findings):
+    return [finding.code for finding in findings]
+
+
+def operator(dtype):
+    x = Operand("x", (1, 4), dtype)
+    return Operator("ADD", ("y",), (x,), (replace(x, name="y"),))
+
+
+def artifact(size):
+    return Artifact(Path("m.tflite"), Format.TFLITE, (), (), "", size)
+
+
+def test_what_is_left_open_is_the_targets(npu):
+    choice = choose(npu, None, None, Format.TFLITE)
+    assert (choice.recipe.name, choice.io) == ("static_wi8_ai8", "int8")
+    assert codes(choice.findings) == ["EK380", "EK380"]
+    assert "Because." in choice.findings[0].message
+
+
+def test_what_is_asked_for_counts(npu):
+    choice = choose(npu, "int8", "uint8", Format.TFLITE)
+    assert (choice.recipe.name, choice.io, choice.findings) == ("static_wi8_ai8", "uint8", ())
+
+
+def test_without_a_target(npu):
+    choice = choose(None, None, None, Format.TFLITE)
+    assert (choice.recipe.name, choice.io, choice.findings) == ("static_wi8_ai8", "float32", ())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "needs"),
+    [("dynamic", "float32"), ("float16", "float16"), ("int16x8", "int16x8"), ("int4", "int4")],
+)
+def test_a_recipe_that_it_does_not_compute_is_said(npu, recipe, needs):
+    choice = choose(npu, recipe, "float32", Format.TFLITE)
+    assert choice.recipe.name != "static_wi8_ai8"
+    assert codes(choice.findings) == ["EK382"]
+    assert needs in choice.findings[0].message
+
+
+def test_a_format_that_it_does_not_take_is_refused(npu):
+    with pytest.raises(TargetError, match="npu takes tflite files, not onnx") as caught:
+        choose(npu, None, None, Format.ONNX)
+    assert (caught.value.code, caught.value.exit_code) == ("EK381", 4)
+
+
+def test_floats_and_bytes_that_have_no_place(npu):
+    assert codes(judge(npu, artifact(1000), (operator("int8"),))) == []
+    assert codes(judge(npu, artifact(1001), (operator("int8"),))) == ["EK384"]
+    assert codes(judge(npu, artifact(10), (operator("int8"), operator("float32")))) == ["EK383"]
+
+
+def test_a_file_is_quantized_for_its_target(models, tmp_path, npu):
+    output = tmp_path / "npu.tflite"
+    quantized = edgekit.quantize(models.tflite_cnn, output, target=npu, calibration=models.train_data)
+    assert quantized.artifact.inputs[0].dtype == "int8"
+    assert quantized.artifact.outputs[0].dtype == "int8"
+    assert codes(quantized.findings)[:2] == ["EK380", "EK380"]
+    # It has more than 1,000 bytes.
+    assert "EK384" in codes(quantized.findings)
+    assert "EK383" not in codes(quantized.findings)
+
+
+def test_a_target_by_name_on_the_command_line(models, tmp_path, capsys):
+    from edgekit.cli import run
+
+    output = tmp_path / "out.tflite"
+    data = ["--calibration", str(models.train_data)]
+    assert run(["quantize", str(models.tflite_cnn), "-o", str(output), "-t", "linux-x86-64", *data]) == 0
+    assert "linux-x86-64 chose the recipe static_wi8_ai8" in capsys.readouterr().err
+    onnx = str(tmp_path / "out.onnx")
+    assert run(["quantize", str(models.onnx_cnn), "-o", onnx, "-t", "microcontroller-tflm", *data]) == 4
