@@ -10,14 +10,17 @@ from edgekit.cli._options import batch_option
 from edgekit.cli._output import Outcome, command_line, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.table import Table
 
-    from edgekit.verbs.convert import Converted
+    from edgekit.fidelity import Fidelity
+    from edgekit.verbs.convert import Converted, Twin
 
 _EPILOG = """\b
 Examples:
   edgekit convert model.keras -o model.tflite --data test.npz
-  edgekit convert saved_model/ -o model.onnx
+  edgekit convert saved_model/ -o model.onnx --check-both
   edgekit convert model.pt2 -o model.tflite --data test.npz
   edgekit convert net.py:make -o model.tflite --layout nhwc
   edgekit convert model.tflite -o model.onnx --data images/ --preprocess imagenet-torch --check-samples 100
@@ -52,7 +55,10 @@ Examples:
     show_default=True,
     help="How images lie in inputs and outputs (.tflite).",
 )
-@click.option("--overwrite", is_flag=True, help="Replace OUTPUT where it exists.")
+@click.option(
+    "--check-both", is_flag=True, help="Write the other format beside OUTPUT too, and compare the two."
+)
+@click.option("--overwrite", is_flag=True, help="Replace what exists.")
 @click.option("--seed", default=0, show_default=True, help="Chooses random samples.")
 @click.option("--dry-run", is_flag=True, help="Print the steps and stop.")
 def command(model: Path, output: Path, **options: Any) -> Outcome:
@@ -74,7 +80,8 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
         ),
         command_line("benchmark", output),
     ]
-    return Outcome(converted.describe(), [_summary(converted)], converted.findings, next_steps=steps)
+    tables = [_summary(converted), *([_twin(converted.twin)] if converted.twin else [])]
+    return Outcome(converted.describe(), tables, converted.findings, next_steps=steps)
 
 
 def _plan(model: Path, output: Path, format_name: str | None) -> Outcome:
@@ -100,11 +107,30 @@ def _summary(converted: "Converted") -> "Table":
     table.add_row("size", f"{source.size_bytes:,} B", f"{made.size_bytes:,} B")
     table.add_row("inputs", shapes(source.inputs), shapes(made.inputs))
     table.add_row("outputs", shapes(source.outputs), shapes(made.outputs))
-    for name, difference in converted.fidelity.differences.items():
-        distance = f"SNR {difference.snr_db:.1f} dB, largest difference {difference.max_abs:.3g}"
-        table.add_row(f"output {name}", "", distance)
-        share = converted.fidelity.top1_agreement.get(name)
-        if share is not None:
-            agreeing = round(share * converted.fidelity.samples)
-            table.add_row("same top 1", "", f"{agreeing} of {converted.fidelity.samples}")
+    for name, distance in _distances(converted.fidelity):
+        table.add_row(name, "", distance)
     return table
+
+
+def _twin(twin: "Twin") -> "Table":
+    """The other format, beside the source and beside the first file."""
+    from rich.table import Table
+
+    table = Table(title=f"{twin.artifact.path} by {twin.converter}", title_justify="left")
+    for heading in ("", "against the source", "against the other file"):
+        table.add_column(heading, justify="right" if heading else "left")
+    # Both have the same outputs, by the names that each has.
+    for (name, first), (_name, second) in zip(
+        _distances(twin.fidelity), _distances(twin.between), strict=True
+    ):
+        table.add_row(name, first, second)
+    return table
+
+
+def _distances(fidelity: "Fidelity") -> "Iterator[tuple[str, str]]":
+    """What to say of each output."""
+    for name, found in fidelity.differences.items():
+        yield f"output {name}", f"SNR {found.snr_db:.1f} dB, largest difference {found.max_abs:.3g}"
+        share = fidelity.top1_agreement.get(name)
+        if share is not None:
+            yield "same top 1", f"{round(share * fidelity.samples)} of {fidelity.samples}"

@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekit import files, pipeline, torch_process
-from edgekit.artifact import Artifact, Format, Lineage, lineage_path, read_lineage
+from edgekit.artifact import Artifact, Format, Lineage, align, lineage_path, read_lineage
 from edgekit.calibration import random_samples
 from edgekit.contract import under_contract
 from edgekit.data import Dataset, open_dataset
@@ -30,8 +30,26 @@ from edgekit.versions import installed_versions
 Progress = Callable[[int, int], None]
 
 DEFAULT_SAMPLES = 32
-# Run the source, convert, compare.
-_STAGES = 3
+_SUFFIXES = {Format.TFLITE: ".tflite", Format.ONNX: ".onnx"}
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The same model in the other format, with its distance from the source and from the file beside it."""
+
+    artifact: Artifact
+    converter: str
+    fidelity: Fidelity
+    between: Fidelity
+
+    def describe(self) -> dict[str, Any]:
+        """The twin as it stands in the JSON document."""
+        return {
+            "artifact": self.artifact.describe(),
+            "converter": self.converter,
+            "fidelity": self.fidelity.describe(),
+            "between": self.between.describe(),
+        }
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,7 @@ class Converted:
     fidelity: Fidelity
     findings: tuple[Finding, ...]
     seconds: float
+    twin: Twin | None = None
 
     def describe(self) -> dict[str, Any]:
         """The result as it stands in the JSON document."""
@@ -54,7 +73,19 @@ class Converted:
             "fidelity": self.fidelity.describe(),
             "lineage": str(lineage_path(self.artifact.path)),
             "seconds": self.seconds,
+            "twin": None if self.twin is None else self.twin.describe(),
         }
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is asked of every file that is made: like the source on these samples, and in this form."""
+
+    reference: Reference
+    batch: int | None
+    layout: Literal["keep", "nhwc", "nchw"]
+    seed: int
+    compared_on: Mapping[str, Any] | None
 
 
 def convert(
@@ -67,6 +98,7 @@ def convert(
     check_samples: int = DEFAULT_SAMPLES,
     batch: int | None = 1,
     layout: Literal["keep", "nhwc", "nchw"] = "keep",
+    check_both: bool = False,
     overwrite: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
@@ -83,7 +115,8 @@ def convert(
         check_samples: How many samples are compared.
         batch: Size of the batch axis in the file, None for a free one.
         layout: How images lie in the inputs and outputs of a ``.tflite`` file.
-        overwrite: Replace ``output`` where it exists.
+        check_both: Write the other format too, beside ``output``, and compare the two with each other.
+        overwrite: Replace what exists.
         seed: Chooses random samples.
         progress: Called with the number of stages done and of all stages.
 
@@ -97,28 +130,28 @@ def convert(
         DependencyError: The converter is not installed.
     """
     started, path = time.perf_counter(), Path(output)
-    for written in (path, lineage_path(path)):
-        files.check_output(written, overwrite=overwrite)
     route = find_route(model, path, format)
-    source, noticed = _open(Path(model), path, overwrite=overwrite)
-    report = progress or (lambda _done, _total: None)
-    samples, sample_source, findings = _samples(source, data, preprocess, check_samples, seed)
-    report(0, _STAGES)
-    reference = Reference.of(source, samples)
-    report(1, _STAGES)
-    settings = pipeline.Settings(Recipe.load("float32"), {}, {}, batch=batch)
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        produced = pipeline.run(Candidate(route.converter, route.steps), source, settings, Path(folder))
-        report(2, _STAGES)
-        # Images of the source fit before they are laid otherwise; that this changes nothing else, the pass checks.
-        fidelity = measure(reference, produced.artifact)
-        laid, said = _lay(produced.artifact, layout)
-        files.copy_file(laid.path, path)
-    artifact = replace(laid, path=path)
-    options = {"batch": batch, "layout": layout, "steps": list(route.steps), "compared_on": sample_source}
-    lineage = _lineage(source, route.converter, seed, options)
-    files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
-    findings += [*noticed, *said, *produced.findings, *_sizes(artifact, batch), *fidelity.findings()]
+    beside = _beside(path, output_format(path, format))
+    for written in (path, beside)[: 1 + check_both]:
+        files.check_output(written, overwrite=overwrite)
+        files.check_output(lineage_path(written), overwrite=overwrite)
+    source, findings = _open(Path(model), path, overwrite=overwrite)
+    report, stages = progress or (lambda _done, _total: None), 3 if check_both else 2
+    samples, compared_on, noticed = _samples(source, data, preprocess, check_samples, seed)
+    report(0, stages)
+    work = _Work(Reference.of(source, samples), batch, layout, seed, compared_on)
+    report(1, stages)
+    artifact, fidelity, said = _make(work, route, path)
+    findings = [*noticed, *findings, *said]
+    twin = None
+    if check_both:
+        report(2, stages)
+        other = find_route(model, beside)
+        made, distance, said = _make(work, other, beside)
+        inputs = align(source.inputs, artifact.inputs)
+        first = Reference.of(artifact, {inputs[name]: values for name, values in samples.items()})
+        twin = Twin(made, other.converter, distance, measure(first, made))
+        findings += [*said, *twin.between.findings()]
     return Converted(
         artifact=artifact,
         source=source,
@@ -126,7 +159,32 @@ def convert(
         fidelity=fidelity,
         findings=tuple(dict.fromkeys(findings)),
         seconds=time.perf_counter() - started,
+        twin=twin,
     )
+
+
+def _beside(path: Path, written: Format) -> Path:
+    """Where the file of the other format goes."""
+    return path.with_suffix(_SUFFIXES[Format.ONNX if written is Format.TFLITE else Format.TFLITE])
+
+
+def _make(work: _Work, route: Route, path: Path) -> tuple[Artifact, Fidelity, list[Finding]]:
+    """Convert the source, compare, and write the file and its lineage."""
+    reference = work.reference
+    settings = pipeline.Settings(Recipe.load("float32"), {}, {}, batch=work.batch)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        produced = pipeline.run(
+            Candidate(route.converter, route.steps), reference.source, settings, Path(folder)
+        )
+        # Images of the source fit before they are laid otherwise; that this changes nothing else, the pass checks.
+        fidelity = measure(reference, produced.artifact)
+        laid, said = _lay(produced.artifact, work.layout)
+        files.copy_file(laid.path, path)
+    artifact = replace(laid, path=path)
+    lineage = _lineage(work, route)
+    files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
+    findings = [*said, *produced.findings, *_sizes(artifact, work.batch), *fidelity.findings()]
+    return artifact, fidelity, findings
 
 
 def find_route(model: str | Path, output: Path, format: str | None = None) -> Route:  # noqa: A002 - option's name
@@ -225,18 +283,24 @@ def _lay(artifact: Artifact, layout: Literal["keep", "nhwc", "nchw"]) -> tuple[A
     return open_artifact(output), findings
 
 
-def _lineage(source: Artifact, converter: str, seed: int, options: dict[str, Any]) -> Lineage:
+def _lineage(work: _Work, route: Route) -> Lineage:
+    source = work.reference.source
     # What the source expects of its samples, the converted model expects too, but for the layout.
     inherited = (read_lineage(source.path) or {}).get("preprocessing")
-    if inherited and options["layout"] != "keep":
-        inherited = {**inherited, "layout": options["layout"]}
+    if inherited and work.layout != "keep":
+        inherited = {**inherited, "layout": work.layout}
     return Lineage(
         source_path=source.path.name,
         source_sha256=source.sha256,
         recipe="float32",
-        engine=converter,
-        seed=seed,
+        engine=route.converter,
+        seed=work.seed,
         versions=installed_versions(),
         preprocessing=inherited,
-        options=options,
+        options={
+            "batch": work.batch,
+            "layout": work.layout,
+            "steps": list(route.steps),
+            "compared_on": work.compared_on,
+        },
     )

@@ -195,3 +195,31 @@ def test_what_a_converter_refuses_is_said_of_the_users_file(models, tmp_path):
         edgekit.convert(wide, tmp_path / "wide.onnx")
     assert caught.value.code == "EK125"
     assert not (tmp_path / "wide.onnx").exists()
+
+
+def test_both_formats_are_compared_with_each_other(models, tmp_path, capsys):
+    output = tmp_path / "model.onnx"
+    words = [
+        "convert",
+        str(models.keras_cnn),
+        "-o",
+        str(output),
+        "--data",
+        str(models.test_data),
+        "--check-both",
+    ]
+    assert run([*words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)["result"]
+    twin = result["twin"]
+    assert (result["artifact"]["format"], twin["artifact"]["format"]) == ("onnx", "tflite")
+    assert twin["converter"] == "tensorflow"
+    assert (
+        min(fidelity["snr_db"] for fidelity in (result["fidelity"], twin["fidelity"], twin["between"])) > 100
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {
+        name for stem in ("model.onnx", "model.tflite") for name in (stem, f"{stem}.json")
+    }
+    # A file that is there is seen before anything is made.
+    output.unlink()
+    assert run(words) == 2
+    assert not output.exists()
