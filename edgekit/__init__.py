@@ -54,6 +54,10 @@ _HOME = {
     "target_list": "edgekit.verbs.targets",
     "target_show": "edgekit.verbs.targets",
     "target_validate": "edgekit.verbs.targets",
+    "toolchain_doctor": "edgekit.verbs.toolchain",
+    "toolchain_install": "edgekit.verbs.toolchain",
+    "toolchain_list": "edgekit.verbs.toolchain",
+    "toolchain_remove": "edgekit.verbs.toolchain",
 }
 
 __all__ = [
@@ -103,6 +107,10 @@ __all__ = [
     "target_list",
     "target_show",
     "target_validate",
+    "toolchain_doctor",
+    "toolchain_install",
+    "toolchain_list",
+    "toolchain_remove",
 ]
 
 if TYPE_CHECKING:
@@ -133,6 +141,7 @@ if TYPE_CHECKING:
     from edgekit.verbs.schema import schema
     from edgekit.verbs.status import status
     from edgekit.verbs.targets import target_list, target_show, target_validate
+    from edgekit.verbs.toolchain import toolchain_doctor, toolchain_install, toolchain_list, toolchain_remove
     from edgekit.workflows.baseline import create_baseline, promote
     from edgekit.workflows.before_after import before_and_after
     from edgekit.workflows.check import check

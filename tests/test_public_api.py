@@ -54,6 +54,10 @@ _PUBLIC = [
     "target_list",
     "target_show",
     "target_validate",
+    "toolchain_doctor",
+    "toolchain_install",
+    "toolchain_list",
+    "toolchain_remove",
 ]
 
 
