@@ -24,6 +24,7 @@ _HOME = {
     "check": "edgekit.workflows.check",
     "cluster": "edgekit.verbs.cluster",
     "compare": "edgekit.workflows.compare",
+    "compile": "edgekit.verbs.compile",
     "convert": "edgekit.verbs.convert",
     "create_baseline": "edgekit.workflows.baseline",
     "debug": "edgekit.verbs.debug",
@@ -77,6 +78,7 @@ __all__ = [
     "check",
     "cluster",
     "compare",
+    "compile",
     "convert",
     "create_baseline",
     "debug",
@@ -125,6 +127,7 @@ if TYPE_CHECKING:
     from edgekit.target import Target
     from edgekit.verbs.benchmark import benchmark
     from edgekit.verbs.cluster import cluster
+    from edgekit.verbs.compile import compile  # noqa: A004 - the command's name
     from edgekit.verbs.convert import convert
     from edgekit.verbs.debug import debug
     from edgekit.verbs.deploy import deploy

@@ -24,6 +24,7 @@ _PUBLIC = [
     "check",
     "cluster",
     "compare",
+    "compile",
     "convert",
     "create_baseline",
     "debug",
