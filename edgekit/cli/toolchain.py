@@ -27,7 +27,7 @@ Examples:
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Install and remove compilers that cannot share edgekit's environment.
+    """Keep compilers in environments of their own.
 
     Each lies in a virtual environment of its own below the user's cache, made from requirements that are pinned
     with hashes. Nothing is ever installed without this command.
