@@ -53,7 +53,7 @@ Examples:
     type=click.Choice(["keep", "nhwc", "nchw"]),
     default="keep",
     show_default=True,
-    help="How images lie in inputs and outputs (.tflite).",
+    help="How images lie in inputs and outputs.",
 )
 @click.option(
     "--check-both", is_flag=True, help="Write the other format beside OUTPUT too, and compare the two."

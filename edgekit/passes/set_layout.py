@@ -13,9 +13,9 @@ from edgekit.tensor import Array
 
 Layout = Literal["nhwc", "nchw"]
 
-_TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 # What moves an image that lies so into the other layout.
-_AWAY_FROM = {"nhwc": _TO_NCHW, "nchw": _TO_NHWC}
+AWAY_FROM = {"nhwc": TO_NCHW, "nchw": TO_NHWC}
 _SPATIAL = frozenset(
     {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D"}
     | {"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE"}
@@ -106,9 +106,9 @@ def _layout(tree: flatbuffer.Model, start: int, *, forward: bool) -> Layout | No
 def _transposed(tree: flatbuffer.Model, operator: Any, *, forward: bool) -> Layout | None:
     """What a transposition says of its input, or of its output: the converters' ways lead to NHWC and back."""
     order = _order(tree, operator)
-    if order == _TO_NHWC:
+    if order == TO_NHWC:
         return "nchw" if forward else "nhwc"
-    if order == _TO_NCHW:
+    if order == TO_NCHW:
         return "nhwc" if forward else "nchw"
     return None
 
@@ -117,7 +117,7 @@ def _move_all(tree: flatbuffer.Model, moved: dict[int, Layout]) -> None:
     graph = tree.subgraphs[0]
     outputs = set(_graph.numbers(graph.outputs))
     for index, found in moved.items():
-        _move(tree, index, _AWAY_FROM[found], is_output=index in outputs)
+        _move(tree, index, AWAY_FROM[found], is_output=index in outputs)
     _cancel(tree)
     used = {*_graph.numbers(graph.inputs), *outputs}
     for operator in graph.operators:
@@ -176,7 +176,7 @@ def _cancel(tree: flatbuffer.Model) -> None:
     for second in list(makers.values()):
         first = makers.get(second.inputs[0])
         orders = (_order(tree, first), _order(tree, second)) if first is not None else None
-        if first is None or orders not in ((_TO_NHWC, _TO_NCHW), (_TO_NCHW, _TO_NHWC)):
+        if first is None or orders not in ((TO_NHWC, TO_NCHW), (TO_NCHW, TO_NHWC)):
             continue
         origin, result = first.inputs[0], second.outputs[0]
         if result in outputs:
@@ -253,7 +253,7 @@ def _check_equal(tree: flatbuffer.Model, before: bytes, after: bytes, moved: dic
 
     def moving(values: Sequence[Array], indices: Any) -> list[Array]:
         pairs = zip(values, _graph.numbers(indices), strict=True)
-        return [value.transpose(_AWAY_FROM[moved[i]]) if i in moved else value for value, i in pairs]
+        return [value.transpose(AWAY_FROM[moved[i]]) if i in moved else value for value, i in pairs]
 
     random = np.random.default_rng(0)
     shapes = [_graph.numbers(graph.tensors[index].shape) for index in _graph.numbers(graph.inputs)]

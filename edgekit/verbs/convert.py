@@ -20,6 +20,7 @@ from edgekit.fidelity import Fidelity, measure
 from edgekit.findings import Finding, Level
 from edgekit.formats import find_format, open_artifact
 from edgekit.passes.set_layout import set_layout
+from edgekit.passes.set_layout_onnx import set_layout_onnx
 from edgekit.plan import Candidate
 from edgekit.recipe import Recipe
 from edgekit.reference import Reference
@@ -114,7 +115,7 @@ def convert(
         preprocess: The preprocessing contract of the samples.
         check_samples: How many samples are compared.
         batch: Size of the batch axis in the file, None for a free one.
-        layout: How images lie in the inputs and outputs of a ``.tflite`` file.
+        layout: How images lie in the inputs and outputs of the file.
         check_both: Write the other format too, beside ``output``, and compare the two with each other.
         overwrite: Replace what exists.
         seed: Chooses random samples.
@@ -270,10 +271,9 @@ def _lay(artifact: Artifact, layout: Literal["keep", "nhwc", "nchw"]) -> tuple[A
     """Let images lie as asked for."""
     if layout == "keep":
         return artifact, []
-    if artifact.format is not Format.TFLITE:
-        message = f"--layout {layout} needs a .tflite output, not .{artifact.format}."
-        raise UsageError("EK386", message, "Leave --layout at keep.")
-    change = set_layout(artifact.path.read_bytes(), layout)
+    change = (set_layout if artifact.format is Format.TFLITE else set_layout_onnx)(
+        artifact.path.read_bytes(), layout
+    )
     findings = []
     if change.unknown:
         message = f"No operator tells how images lie in {', '.join(change.unknown)}: they stay as they are."

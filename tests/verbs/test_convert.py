@@ -173,12 +173,6 @@ def test_images_lie_as_asked_for(models, tmp_path, layout):
     assert edgekit.evaluate(output, tmp_path / "laid.npz", workers=1).value == before
 
 
-def test_a_layout_needs_a_tflite_file(models, tmp_path):
-    with pytest.raises(UsageError, match=r"needs a \.tflite output"):
-        edgekit.convert(models.keras_cnn, tmp_path / "model.onnx", layout="nchw")
-    assert not list(tmp_path.iterdir())
-
-
 def test_dry_run_names_the_steps(models, tmp_path, capsys):
     output = tmp_path / "model.onnx"
     assert run(["convert", str(models.tflite_cnn), "-o", str(output), "--dry-run", "--json"]) == 0
