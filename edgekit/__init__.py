@@ -24,6 +24,7 @@ _HOME = {
     "check": "edgekit.workflows.check",
     "cluster": "edgekit.verbs.cluster",
     "compare": "edgekit.workflows.compare",
+    "compat": "edgekit.verbs.compat",
     "compile": "edgekit.verbs.compile",
     "convert": "edgekit.verbs.convert",
     "create_baseline": "edgekit.workflows.baseline",
@@ -78,6 +79,7 @@ __all__ = [
     "check",
     "cluster",
     "compare",
+    "compat",
     "compile",
     "convert",
     "create_baseline",
@@ -127,6 +129,7 @@ if TYPE_CHECKING:
     from edgekit.target import Target
     from edgekit.verbs.benchmark import benchmark
     from edgekit.verbs.cluster import cluster
+    from edgekit.verbs.compat import compat
     from edgekit.verbs.compile import compile  # noqa: A004 - the command's name
     from edgekit.verbs.convert import convert
     from edgekit.verbs.debug import debug

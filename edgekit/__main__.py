@@ -20,7 +20,7 @@ def main() -> None:
         if signal.getsignal(name) is not signal.SIG_IGN:
             signal.signal(name, interrupt)
     try:
-        from edgekit.cli import complete, run
+        from edgekit.cli._group import complete, run
 
         code = complete() if "_EDGEKIT_COMPLETE" in os.environ else run(sys.argv[1:])
     except KeyboardInterrupt:  # while importing: `run` itself answers all later ones

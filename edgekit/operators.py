@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from edgekit import flatbuffer
 from edgekit.artifact import Format
+from edgekit.tensor import Array
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -40,6 +41,9 @@ _BITS = {2: 8, 3: 8, 4: 16, 5: 16, 7: 64, 9: 8, 10: 16, 11: 64, 13: 64, 14: 64, 
     17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2
 }  # fmt: skip
 
+# Constants with more values than that are weights or tables, and no axes, sizes or paddings.
+_MOST_VALUES = 64
+
 _FLOATS = frozenset({"float32", "float16", "float64", "bfloat16"})
 _NARROW = frozenset({"int2", "int4", "uint4", "int8", "uint8"})
 
@@ -49,6 +53,11 @@ class Operand:
     """What an operator reads or writes. ``dtype`` is how the values are stored: ``"int8"``.
 
     In ONNX a tensor that goes through QuantizeLinear or DequantizeLinear counts as its integers.
+
+    In a ``.tflite`` file names may be missing, so that ``index`` tells tensors of one graph apart. ``shape`` has the
+    size that the file was made with where one is free, and ``free_axes`` say where. ``scales`` has one for each
+    channel, ``values`` the numbers of a small integer constant: ``(1, 2)`` where axes are summed. ``largest`` is the
+    largest value of an integer constant, such as a bias.
     """
 
     name: str
@@ -56,16 +65,31 @@ class Operand:
     dtype: str
     is_constant: bool = False
     size_bytes: int = 0
+    index: int = -1
+    scales: tuple[float, ...] = ()
+    zero_points: tuple[int, ...] = ()
+    values: tuple[int, ...] = ()
+    free_axes: tuple[int, ...] = ()
+    largest: int = 0
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: ``Operator("CONV_2D", ("model/conv1/Relu",), inputs, outputs)``."""
+    """One operator: ``Operator("CONV_2D", ("model/conv1/Relu",), inputs, outputs)``.
+
+    ``options`` are those of the format by its own names, ``{"strideW": 2, "fusedActivationFunction": 1}`` or
+    ``{"kernel_shape": [3, 3]}``. ``graph`` is 0 for the main one; loops and branches have graphs of their own.
+    ``version`` is that of the operator, in ONNX that of its set; ``domain`` is ONNX's, empty for the standard one.
+    """
 
     kind: str
     names: tuple[str, ...]
     inputs: tuple[Operand, ...]
     outputs: tuple[Operand, ...]
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    graph: int = 0
+    version: int = 1
+    domain: str = ""
 
     @property
     def weights(self) -> tuple[Operand, ...]:
@@ -120,35 +144,92 @@ def _tflite_operators(model: Any) -> Iterable[Operator]:
         value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")
     }
 
-    def operand(graph: Any, index: int) -> Operand:
-        tensor = graph.tensors[index]
-        data = model.buffers[tensor.buffer].data
-        size = 0 if data is None else len(data)
-        shape = tuple(int(n) for n in (tensor.shape if tensor.shape is not None else ()))
-        name = (tensor.name or b"").decode(errors="replace")
-        return Operand(name, shape, dtypes[tensor.type], size > 0, size)
-
-    for graph in model.subgraphs:
+    for number, graph in enumerate(model.subgraphs):
         for entry in graph.operators or ():
             code = model.operatorCodes[entry.opcodeIndex]
             kind = kinds[code.builtinCode]
             if kind == "CUSTOM" and code.customCode:
                 kind = code.customCode.decode(errors="replace")
-            inputs = tuple(operand(graph, index) for index in entry.inputs if index >= 0)
-            outputs = tuple(operand(graph, index) for index in entry.outputs)
-            yield Operator(kind, tuple(o.name for o in outputs), inputs, outputs)
+            inputs, outputs = (
+                tuple(_tflite_operand(model, graph, index, dtypes) for index in side if index >= 0)
+                for side in (entry.inputs, entry.outputs)
+            )
+            options = {} if entry.builtinOptions is None else vars(entry.builtinOptions)
+            names = tuple(o.name for o in outputs)
+            yield Operator(kind, names, inputs, outputs, options, number, code.version)
+
+
+def _tflite_operand(model: Any, graph: Any, index: int, dtypes: Mapping[int, str]) -> Operand:
+    tensor = graph.tensors[index]
+    data = model.buffers[tensor.buffer].data
+    size = 0 if data is None else len(data)
+    dtype = dtypes[tensor.type]
+    scales, zero_points = quantization_of(tensor)
+    integers = _integers(data, dtype)
+    return Operand(
+        name=(tensor.name or b"").decode(errors="replace"),
+        shape=tuple(int(n) for n in (tensor.shape if tensor.shape is not None else ())),
+        dtype=dtype,
+        is_constant=size > 0,
+        size_bytes=size,
+        index=int(index),
+        scales=scales,
+        zero_points=zero_points,
+        values=tuple(int(value) for value in integers) if len(integers) <= _MOST_VALUES else (),
+        largest=int(integers.max()) if integers.size else 0,
+        free_axes=_free_axes(tensor),
+    )
+
+
+def _free_axes(tensor: Any) -> tuple[int, ...]:
+    sizes = () if tensor.shapeSignature is None else tensor.shapeSignature
+    return tuple(axis for axis, size in enumerate(sizes) if size < 0)
+
+
+def quantization_of(tensor: Any) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Scales and zero points of a tensor of LiteRT's object tree, none where it holds real numbers."""
+    table = tensor.quantization
+    if table is None or table.scale is None or not len(table.scale):
+        return (), ()
+    points = () if table.zeroPoint is None else table.zeroPoint
+    return tuple(float(scale) for scale in table.scale), tuple(int(point) for point in points)
+
+
+def _integers(data: Any, dtype: str) -> Array:
+    """The values of a constant of 32 or 64 bits: a bias, axes or sizes; none of any other."""
+    if data is None or dtype not in {"int32", "int64"}:
+        return np.zeros(0, np.int64)
+    content = bytes(memoryview(data))
+    whole = len(content) - len(content) % np.dtype(dtype).itemsize
+    return np.frombuffer(content[:whole], dtype)
 
 
 def _onnx_operators(path: Path) -> Iterable[Operator]:
     import onnx
+    from onnx import helper
 
     model = onnx.load(path, load_external_data=False)
     values = _onnx_values(model)
     stored = _integer_twins(model.graph, values)
+    versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
+    kinds = onnx.AttributeProto
+    plain = {kinds.INT, kinds.FLOAT, kinds.STRING, kinds.INTS, kinds.FLOATS}
     for node in model.graph.node:
         inputs = tuple(stored.get(name) or values[name] for name in node.input if name in values)
         outputs = tuple(stored.get(name) or values[name] for name in node.output if name in values)
-        yield Operator(node.op_type, (node.name, *node.output), inputs, outputs)
+        options = {
+            entry.name: helper.get_attribute_value(entry) for entry in node.attribute if entry.type in plain
+        }
+        domain = _domain(node.domain)
+        names = (node.name, *node.output)
+        yield Operator(
+            node.op_type, names, inputs, outputs, options, version=versions.get(domain, 1), domain=domain
+        )
+
+
+def _domain(name: str) -> str:
+    """The standard domain has two names."""
+    return "" if name == "ai.onnx" else name
 
 
 def _onnx_values(model: "ModelProto") -> dict[str, Operand]:

@@ -70,6 +70,11 @@ def judge(target: Target, artifact: Artifact, found: tuple[Operator, ...]) -> It
         named = ", ".join(dict.fromkeys(operator.kind for operator in floats[:_NAMED]))
         text = f"{len(floats)} operators compute in float ({named}), and {target.name} computes none."
         yield Finding("EK383", text, "They run on the CPU beside it, or the file is refused.")
+    yield from larger_than_memory(target, artifact)
+
+
+def larger_than_memory(target: Target, artifact: Artifact) -> Iterator[Finding]:
+    """Whether a file alone is larger than what the target has to hold it."""
     for name in _MEMORIES:
         if name in target.limits and artifact.size_bytes > target.limits[name].values[0]:
             limit = target.limits[name].values[0]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edgekit.cli import run
+from edgekit.cli._group import run
 
 pytestmark = pytest.mark.acceptance
 

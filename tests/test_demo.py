@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from edgekit.catalog import data_folder
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.verbs.schema import schema
 from edgekit.workflows.demo import planned
 
 WITHOUT_TENSORFLOW = (
-    "import sys; sys.modules['tensorflow'] = None; from edgekit.cli import run; sys.exit(run({}))"
+    "import sys; sys.modules['tensorflow'] = None; from edgekit.cli._group import run; sys.exit(run({}))"
 )
 MODELS = ["model.tflite", "float16.tflite", "dynamic.tflite", "int8.tflite"]
 

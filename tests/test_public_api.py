@@ -24,6 +24,7 @@ _PUBLIC = [
     "check",
     "cluster",
     "compare",
+    "compat",
     "compile",
     "convert",
     "create_baseline",

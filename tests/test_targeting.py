@@ -7,6 +7,7 @@ import pytest
 
 import edgekit
 from edgekit.artifact import Artifact, Format
+from edgekit.cli._group import run
 from edgekit.errors import TargetError
 from edgekit.operators import Operand, Operator
 from edgekit.target import Fact, Target
@@ -96,8 +97,6 @@ def test_a_file_is_quantized_for_its_target(models, tmp_path, npu):
 
 
 def test_a_target_by_name_on_the_command_line(models, tmp_path, capsys):
-    from edgekit.cli import run
-
     output = tmp_path / "out.tflite"
     data = ["--calibration", str(models.train_data)]
     assert run(["quantize", str(models.tflite_cnn), "-o", str(output), "-t", "linux-x86-64", *data]) == 0

@@ -6,7 +6,7 @@ import pytest
 
 import edgekit
 from edgekit.catalog import data_folder, names
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.errors import UsageError
 from edgekit.target import ACCELERATORS, FACTS, Target
 

@@ -16,7 +16,7 @@ from wheel_files import write_wheel
 
 import edgekit
 from edgekit import toolchain
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.errors import DependencyError, UsageError
 from edgekit.toolchain import Toolchain
 

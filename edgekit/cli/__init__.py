@@ -2,8 +2,6 @@
 
 A file ``edgekit/cli/<name>.py`` holds ``command``, a click command made by ``@edgekit_command``. It turns
 strings into nouns, calls the public function of the same name, and returns an ``Outcome``.
+
+What runs them is ``_group.run``. It is not given from here, for ``edgekit run`` has a file of that name.
 """
-
-from edgekit.cli._group import complete, run
-
-__all__ = ["complete", "run"]

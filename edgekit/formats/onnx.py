@@ -100,6 +100,8 @@ def _session(path: Path) -> Any:
 
 def _refusal(path: Path, text: str) -> ModelError:
     line = text.splitlines()[0].rstrip(".") if text.strip() else "no reason given"
+    # What comes before tells the file's path again, and codes of ONNX Runtime's own.
+    line = line.rpartition("failed:")[2].removeprefix("Fatal error: ") or line
     if "not a registered function/op" in text or "No Op registered" in text or "NOT_IMPLEMENTED" in text:
         return ModelError(
             "EK117",

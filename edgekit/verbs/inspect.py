@@ -12,7 +12,7 @@ from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.inspection import Inspection, OperatorFacts, TensorFacts
 from edgekit.macs import macs
-from edgekit.operators import Operand, Operator, operators
+from edgekit.operators import Operand, Operator, operators, quantization_of
 from edgekit.tensor import element_count
 
 
@@ -155,7 +155,7 @@ def _tflite_tensors(model: Any) -> tuple[TensorFacts, ...]:
             _tflite_shape(tensor),
             dtypes.get(tensor.type, "unknown"),
             _length(model.buffers[tensor.buffer].data),
-            *_scales(tensor.quantization),
+            *quantization_of(tensor),
         )
         for tensor in model.subgraphs[0].tensors
     )
@@ -164,13 +164,6 @@ def _tflite_tensors(model: Any) -> tuple[TensorFacts, ...]:
 def _tflite_shape(tensor: Any) -> tuple[int | None, ...]:
     sizes = tensor.shapeSignature if _length(tensor.shapeSignature) else tensor.shape
     return tuple(None if size < 0 else int(size) for size in (() if sizes is None else sizes))
-
-
-def _scales(quantization: Any) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    if quantization is None or not _length(quantization.scale):
-        return (), ()
-    points = quantization.zeroPoint if _length(quantization.zeroPoint) else []
-    return tuple(float(scale) for scale in quantization.scale), tuple(int(point) for point in points)
 
 
 def _length(vector: Any) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.cli.benchmark import histogram
 from edgekit.measurement import Measurement, Record
 

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from wheel_files import PYTHON, bare_python, installed_wheel, write_wheel
 
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.devices import runtime_bundle
 from edgekit.verbs.schema import schema
 

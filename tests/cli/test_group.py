@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from edgekit.cli import run
+from edgekit.cli._group import run
 
 
 def test_without_arguments_help_is_shown(edgekit):

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit.cli import run
+from edgekit.cli._group import run
 
 
 def test_the_table_names_operators_and_totals(models, capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.cli import run
+from edgekit.cli._group import run
 
 
 def edgekit(*arguments):

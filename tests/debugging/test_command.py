@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import edgekit
 from edgekit import flatbuffer
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.errors import ModelError
 from edgekit.verbs.schema import schema
 

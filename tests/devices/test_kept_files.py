@@ -15,7 +15,7 @@ import pytest
 from faulty_links import QUICK, device_of
 
 import edgekit
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.devices import kept_files
 from edgekit.devices.device import Device
 from edgekit.devices.installed_runtimes import InstalledRuntime, record, start_worker

@@ -9,7 +9,7 @@ from wheel_files import CACHE, fetched
 
 import edgekit
 from edgekit.artifact import Artifact
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.devices import installed_runtimes, model_limits, remote_files, trial
 from edgekit.devices.device import Device
 from edgekit.devices.shell import Shell

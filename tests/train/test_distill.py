@@ -10,7 +10,7 @@ import pytest
 
 import edgekit
 from edgekit import training_process
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.teacher_pass import Teacher, teach
 from edgekit.training import job_for

@@ -14,7 +14,7 @@ import pytest
 
 import edgekit
 from edgekit import training_process
-from edgekit.cli import run
+from edgekit.cli._group import run
 
 pytestmark = pytest.mark.slow
 # Enough that the training still goes on when the test has seen its first epoch.

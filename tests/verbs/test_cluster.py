@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jsonschema import validate
 
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.tflite_kernels import stored_kernels
 from edgekit.verbs.schema import schema
 

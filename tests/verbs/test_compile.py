@@ -6,7 +6,7 @@ import pytest
 
 import edgekit
 from edgekit import flatbuffer
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.errors import DependencyError, ModelError, TargetError, UsageError
 from edgekit.toolchain import Toolchain
 

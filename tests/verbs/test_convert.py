@@ -8,7 +8,7 @@ import pytest
 
 import edgekit
 from edgekit.artifact import TensorSpec
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.errors import ModelError, UsageError
 from edgekit.fidelity import measure
 from edgekit.formats import open_artifact

@@ -13,7 +13,7 @@ import served_release
 from served_release import residue, served
 
 from edgekit import health_check
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.devices import device_lock, release_folders
 from edgekit.devices.device import Device
 from edgekit.devices.shell import Shell

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.verbs.schema import schema
 
 # What adb 34 prints, with a server that had to be started first.

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import edgekit
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.verbs import doctor as module
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgekit.artifact import Format, TensorSpec
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.data import open_dataset
 from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.formats import open_artifact

@@ -10,7 +10,7 @@ from served_release import digest_served, make_model, residue
 from wheel_files import CACHE
 
 import edgekit
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.devices import native_library
 from edgekit.devices.device import Device
 from edgekit.devices.wheels import Platform, Wanted, Wheels

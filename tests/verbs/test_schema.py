@@ -8,7 +8,7 @@ import pytest
 
 import edgekit
 from edgekit.catalog import names
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.errors import UsageError
 from edgekit.verbs.schema import schema
 

@@ -11,7 +11,7 @@ import pytest
 
 import edgekit
 from edgekit.baseline import Baseline
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.errors import DataError, OutputError, UsageError
 
 OLD = Path(__file__).parents[1] / "data" / "baseline_v1.json"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edgekit
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.errors import DataError, EdgekitError, ModelError, UsageError
 from edgekit.workflows.comparison import pareto_front
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.errors import OutputError, UsageError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit.cli import run
+from edgekit.cli._group import run
 from edgekit.errors import DataError, EdgekitError, OutputError, UsageError
 from edgekit.measurement import Conditions, Measurement, Record
 

@@ -1,0 +1,47 @@
+"""TensorFlow Lite Micro: a microcontroller runs what has a kernel linked into its program, and nothing else."""
+
+from collections.abc import Sequence
+
+from edgekit.accelerators import Place, Rule, Verdict, by_rules
+from edgekit.operators import Operator
+from edgekit.target import Target
+
+SOURCE = "https://github.com/tensorflow/tflite-micro/blob/main/python/tflite_micro/python_ops_resolver.cc"
+DATE = "2026-11-29"
+
+_TYPES = ("float32", "int8", "int16x8")
+_PACKED = (*_TYPES, "wi4_ai8")
+
+_COMPUTED = """
+    ABS ADD ADD_N ARG_MAX ARG_MIN AVERAGE_POOL_2D BATCH_MATMUL CONCATENATION DEPTH_TO_SPACE DIV ELU EXP FLOOR_DIV
+    FLOOR_MOD HARD_SWISH L2_NORMALIZATION L2_POOL_2D LEAKY_RELU LOG LOGISTIC LOG_SOFTMAX MAXIMUM MAX_POOL_2D MEAN
+    MINIMUM MUL NEG PRELU REDUCE_MAX REDUCE_MIN RELU RELU6 RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR ROUND RSQRT SIN
+    COS CEIL FLOOR SOFTMAX SQRT SQUARE SQUARED_DIFFERENCE SUB SUM SVDF TANH TRANSPOSE_CONV
+    UNIDIRECTIONAL_SEQUENCE_LSTM
+"""
+_MOVED = """
+    ASSIGN_VARIABLE BATCH_TO_SPACE_ND BROADCAST_ARGS BROADCAST_TO CALL_ONCE CAST CUMSUM DEQUANTIZE
+    DYNAMIC_UPDATE_SLICE EMBEDDING_LOOKUP EQUAL EXPAND_DIMS FILL GATHER GATHER_ND GREATER GREATER_EQUAL IF LESS
+    LESS_EQUAL LOGICAL_AND LOGICAL_NOT LOGICAL_OR MIRROR_PAD NOT_EQUAL PACK PAD PADV2 QUANTIZE READ_VARIABLE RESHAPE
+    REVERSE_V2 SELECT_V2 SHAPE SLICE SPACE_TO_BATCH_ND SPACE_TO_DEPTH SPLIT SPLIT_V SQUEEZE STRIDED_SLICE TRANSPOSE
+    UNPACK VAR_HANDLE WHILE ZEROS_LIKE TFLite_Detection_PostProcess ethos-u
+"""
+
+RULES = {
+    **dict.fromkeys(_COMPUTED.split(), Rule(_TYPES)),
+    **dict.fromkeys(_MOVED.split(), Rule()),
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), Rule(_PACKED)),
+}
+
+
+def judge(operators: Sequence[Operator], _target: Target) -> list[Verdict]:
+    """Where each operator runs; see ``Accelerator``."""
+    return by_rules(RULES, operators, "TensorFlow Lite Micro", _ADVICE, otherwise=Place.UNSUPPORTED)
+
+
+_ADVICE = {
+    "GELU": "Use HARD_SWISH or RELU.",
+    "SELECT": "Convert with a newer TensorFlow, which writes SELECT_V2.",
+    "TOPK_V2": "Let the program sort the outputs.",
+    "TILE": "Use CONCATENATION.",
+}
