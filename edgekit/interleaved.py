@@ -116,7 +116,8 @@ class BenchmarkOptions:
     where ``runs`` is given. ``warmup_runs`` None means until the latency is steady. ``data`` is a data spec
     whose first samples are the inputs; None means random inputs made from ``seed``. ``deadline_s`` bounds
     loading, and how much longer than planned any step may take. ``sustained_s`` keeps the machine under load for
-    so long, of which a part of every two seconds is timed. ``cpu_affinity`` are the processors to run on.
+    so long, of which a part of every two seconds is timed. ``cpu_affinity`` are the processors to run on. ``per_op``
+    asks the runtime's profiler afterwards how long each operator takes.
     """
 
     runs: int | None = None
@@ -131,6 +132,7 @@ class BenchmarkOptions:
     deadline_s: float = 120.0
     sustained_s: float | None = None
     cpu_affinity: tuple[int, ...] = ()
+    per_op: bool = False
 
     def __post_init__(self) -> None:
         if self.runtime is not None and self.runtime not in RUNTIMES:

@@ -154,29 +154,35 @@ class TfliteSession:
         return [self._interpreter.get_tensor(index) for index in self._outputs]
 
     def placement(self) -> dict[str, Any] | None:
-        """Which operators the delegate took.
+        """Which operators the delegate took."""
+        if not hasattr(self._interpreter, "_get_ops_details"):
+            return None
+        groups = self.groups()
+        described = [{"op": name, "accelerated": group is not None} for name, group in groups]
+        taken = sum(group is not None for _name, group in groups)
+        percent = 100 * taken / len(described) if described else 0.0
+        return {"accelerated_pct": round(percent, 1), "ops": described}
+
+    def groups(self) -> list[tuple[str, int | None]]:
+        """Every operator by name, and the number of the group in which the delegate took it, if it did.
 
         The interpreter lists the model's nodes and, after them, one DELEGATE node per group of nodes that
         was taken. A group is what lies between the inputs and the outputs of its DELEGATE node.
         """
-        if not hasattr(self._interpreter, "_get_ops_details"):
-            return None
         nodes = self._interpreter._get_ops_details()
         operators = [node for node in nodes if node["op_name"] != "DELEGATE"]
         producer = {int(tensor): node["index"] for node in operators for tensor in node["outputs"]}
         inputs_of = {node["index"]: [int(t) for t in node["inputs"]] for node in operators}
-        taken: set[int] = set()
-        for group in (node for node in nodes if node["op_name"] == "DELEGATE"):
+        taken: dict[int, int] = {}
+        for number, group in enumerate(node for node in nodes if node["op_name"] == "DELEGATE"):
             border = {int(tensor) for tensor in group["inputs"]}
             pending = [int(tensor) for tensor in group["outputs"]]
             while pending:
                 node = producer.get(pending.pop())
                 if node is not None and node not in taken:
-                    taken.add(node)
+                    taken[node] = number
                     pending.extend(tensor for tensor in inputs_of[node] if tensor not in border)
-        described = [{"op": node["op_name"], "accelerated": node["index"] in taken} for node in operators]
-        percent = 100 * len(taken) / len(operators) if operators else 0.0
-        return {"accelerated_pct": round(percent, 1), "ops": described}
+        return [(node["op_name"], taken.get(node["index"])) for node in operators]
 
     def operators(self) -> list[str]:
         """The operators by name, in the order of their runs; none where the runtime does not tell."""

@@ -16,6 +16,7 @@ from edgekit.cli._devices import (
 )
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._output import Outcome, command_line, progress
+from edgekit.cli._per_op import operator_times
 from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ Examples:
   edgekit benchmark model.tflite
   edgekit benchmark float.tflite int8.tflite --threads 2
   edgekit benchmark model.onnx --runs 500 --save model.json
+  edgekit benchmark int8.tflite --per-op
   edgekit benchmark model.tflite --require-stable --json
   edgekit benchmark model.tflite --device pi4 --device pi5
   edgekit benchmark model.tflite --device pi4 --sustained 10m --cpu-affinity 2,3
@@ -98,6 +100,7 @@ class _Warmup(click.ParamType):  # type: ignore[type-arg] # generic only since c
     metavar="PCT",
     help="Exit with 4 where less than this share of the operators is accelerated.",
 )
+@click.option("--per-op", is_flag=True, help="Ask the runtime's profiler how long each operator takes, too.")
 @click.option("--data", metavar="DATA", help="Samples to run on, as for evaluate.  [default: random]")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="For random inputs, order and intervals."
@@ -131,6 +134,8 @@ def command(
     tool = chosen.pop("benchmark_model")
     if tool is not None and not devices:
         raise UsageError("EK522", "--benchmark-model is for devices.", "Add --device NAME.")
+    if chosen["per_op"] and devices:
+        raise UsageError("EK522", "--per-op is for this machine.", "Leave out --device.")
     warmup, affinity = chosen.pop("warmup"), chosen.pop("cpu_affinity")
     options = BenchmarkOptions(
         warmup_runs=None if warmup == "auto" else warmup,
@@ -273,11 +278,13 @@ def _view(
     return parts
 
 
-def _details(result: "Benchmark") -> "Iterator[str]":
+def _details(result: "Benchmark") -> "Iterator[RenderableType]":
     for model in result.models:
         facts = f"{len(model.latency.values)} runs, {_where(model)}, {model.noise.verdict}"
         yield f"{histogram(model.latency)}  {model.subject.artifact.path.name}: {facts}"
         yield from _course(model)
+        if model.profile is not None:
+            yield operator_times(model.subject.artifact.path.name, model.profile)
     for entry in result.ratios:
         interval = f" (95%: {entry.ci95[0]:.3f} to {entry.ci95[1]:.3f})" if entry.ci95 else ""
         names = Path(entry.candidate).name, Path(entry.baseline).name

@@ -9,6 +9,7 @@ from edgekit.pages import drop_in, environment, policy, template_text, value_in
 from edgekit.pages.comparison import view
 from edgekit.pages.document import Block, blocks
 from edgekit.pages.figures import course
+from edgekit.pages.flame import flame
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Section:
     """A saved run to be shown: ``document`` holds what was found, with its findings.
 
     ``latencies_ns`` are all latencies by the number of the model. ``courses`` have the number and the name of a
-    model, and (seconds since the start, median in ns) of its blocks.
+    model, and (seconds since the start, median in ns) of its blocks. ``profiles`` are names of models with what
+    ``benchmark --per-op`` found.
     """
 
     title: str
@@ -24,6 +26,7 @@ class Section:
     document: Mapping[str, Any]
     latencies_ns: Mapping[int, Sequence[float]] = field(default_factory=dict)
     courses: Sequence[tuple[int, str, Sequence[tuple[float, float]]]] = ()
+    profiles: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
 
 def page(sections: Sequence[Section], title: str) -> str:
@@ -62,6 +65,7 @@ def _prepared(number: int, section: Section) -> dict[str, Any]:
         "view": view(document["result"], section.latencies_ns) if is_comparison else None,
         "blocks": found,
         "course": course(section.courses),
+        "flames": [chart for pair in section.profiles if (chart := flame(*pair)) is not None],
         "findings": [_explained(finding) for finding in document["findings"]],
     }
 

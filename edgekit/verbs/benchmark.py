@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from edgekit.measurement import (
     throughput_per_s,
 )
 from edgekit.noise import BUSY_PCT, judge
+from edgekit.profiling import Profile
+from edgekit.profiling.measured import profile
 from edgekit.raw_tensors import RawSets, RawTensors
 from edgekit.sustained import Sustained, first_against_last
 
@@ -55,6 +57,7 @@ class ModelBenchmark:
     noise: NoiseVerdict
     steady: bool
     device: str = "local"
+    profile: Profile | None = None
 
     @property
     def sustained(self) -> Sustained | None:
@@ -87,6 +90,7 @@ class ModelBenchmark:
             "placement": opened["placement"],
             "sustained": None if self.sustained is None else self.sustained.describe(),
             "noise": self.noise.describe(),
+            "per_op": None if self.profile is None else self.profile.describe(),
         }
 
 
@@ -214,6 +218,9 @@ def benchmark(
     disturbance = Disturbance.between(start, after)
     measured = tuple(_result(runner, options, (before, after, disturbance), bench.name) for runner in runners)
     found = (*_machine_findings(before), *(finding for m in measured for finding in _model_findings(m)))
+    if options.per_op:
+        measured, more = _profiled(measured)
+        found = (*found, *more)
     return Benchmark(measured, _ratios(measured, options.seed), before, after, disturbance, found, bench.name)
 
 
@@ -226,6 +233,14 @@ def _result(
     latency = runner.latency()
     noise = judge(latency, *around)
     return ModelBenchmark(runner.subject, options, runner.opened, latency, noise, runner.steady, device)
+
+
+def _profiled(measured: Sequence[ModelBenchmark]) -> tuple[tuple[ModelBenchmark, ...], list[Finding]]:
+    """The same with the time of each operator, and why that is missing of some."""
+    results = [profile(one.subject.artifact, one.subject.runtime, one.options) for one in measured]
+    pairs = zip(measured, results, strict=True)
+    made = tuple(replace(one, profile=found) for one, (found, _findings) in pairs)
+    return made, [finding for _profile, findings in results for finding in findings]
 
 
 def _subject(artifact: Artifact, options: BenchmarkOptions) -> Subject:

@@ -5,6 +5,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,23 @@ def _benchmark(document: Mapping[str, Any], path: Path) -> Section:
         for number, (facts, latency) in enumerate(record.models)
     ]
     shown = {**document, "result": result, "findings": []}
-    return Section(path.name, "benchmark", shown, courses=courses)
+    return Section(path.name, "benchmark", shown, courses=courses, profiles=_profiles(models, path))
+
+
+def _profiles(models: Sequence[Mapping[str, Any]], path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """The times by operator of the models that have them.
+
+    Raises:
+        DataError: One is damaged.
+    """
+    import jsonschema
+
+    rules = _open(schema("benchmark")["$defs"]["per_op"])
+    found = [(Path(str(model.get("model", ""))).name, model.get("per_op")) for model in models]
+    for _name, profile in found:
+        if not jsonschema.Draft202012Validator(rules).is_valid(profile):
+            raise _damaged(path, "its times by operator are no numbers")
+    return [(name, profile) for name, profile in found if profile is not None]
 
 
 def _command(document: Mapping[str, Any], path: Path) -> Section:
@@ -162,7 +179,9 @@ def _command(document: Mapping[str, Any], path: Path) -> Section:
     if command == "compare" and "models" in result and "dry_run" not in result:
         return as_section(document, path)
     shown = {**result, "error": document["error"]} if document["status"] == "error" else result
-    return _generic(f"{path.name}: edgekit {command}", command, {**document, "result": shown})
+    section = _generic(f"{path.name}: edgekit {command}", command, {**document, "result": shown})
+    models = result.get("models", [result]) if command == "benchmark" else []
+    return replace(section, profiles=_profiles(models, path))
 
 
 def _generic(title: str, kind: str, document: Mapping[str, Any]) -> Section:
