@@ -224,7 +224,7 @@ def _opened(path: Path, *, xnnpack: bool, delegate: dict[str, Any] | None) -> di
 def _beside_vela(target: Target) -> Callable[..., int]:
     def ask(path: Path, found: Sequence[Operator], said: Sequence[Place]) -> int:
         with tempfile.TemporaryDirectory() as folder:
-            left = vela.compile(open_artifact(path), target, Path(folder)).left_on_cpu()
+            left = vela.compile(open_artifact(path), target, Path(folder), path).left_on_cpu()
         true = Counter(_vela_kind(operator.kind) for operator in left)
         guessed = Counter(
             _plain(operator.kind)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit.findings import Finding
+
 
 @dataclass(frozen=True)
 class CompiledOperator:
@@ -32,7 +34,10 @@ class CompiledOperator:
 
 @dataclass(frozen=True)
 class Compilation:
-    """A compiled file. ``estimates`` have units in their names: ``{"latency_ms": 1.87, "sram_bytes": 112230}``."""
+    """A compiled file. ``estimates`` have units in their names: ``{"latency_ms": 1.87, "sram_bytes": 112230}``.
+
+    ``basis`` says what they rest on, ``beside`` are files that belong to it, and ``findings`` what was noticed.
+    """
 
     path: Path
     compiler: str
@@ -41,6 +46,9 @@ class Compilation:
     operators: tuple[CompiledOperator, ...]
     estimates: Mapping[str, float]
     log: str
+    basis: str = "estimates of the compiler"
+    beside: tuple[Path, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def left_on_cpu(self) -> tuple[CompiledOperator, ...]:
         """The operators that the compiler left to the processor beside the accelerator."""

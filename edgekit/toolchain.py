@@ -161,7 +161,7 @@ class Toolchain:
     def run(
         self, command: Sequence[str], *, timeout_s: float, folder: Path | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Run one of its programs: ``run(["vela", "model.tflite"], timeout_s=600)``.
+        """Run one of its programs, ``run(["vela", "model.tflite"], timeout_s=600)``, or its Python.
 
         Raises:
             DependencyError: It is not installed.
@@ -177,9 +177,9 @@ class Toolchain:
     ) -> "subprocess.CompletedProcess[str]":
         program, *arguments = command
         # Through the environment's Python: the first line of a script breaks where paths are long.
-        start = [str(self.folder / "bin" / "python"), "-P", str(self.folder / "bin" / program)]
+        script = [] if program == "python" else [str(self.folder / "bin" / program)]
         return subprocess.run(
-            [*start, *arguments],
+            [str(self.folder / "bin" / "python"), "-P", *script, *arguments],
             capture_output=True,
             text=True,
             errors="replace",

@@ -17,6 +17,7 @@ _EPILOG = """\b
 Examples:
   edgekit compile int8.tflite -t ethos-u55-128 -o npu.tflite
   edgekit compile int8.tflite -t ethos-u85-256 -o npu.tflite --min-placement 100
+  edgekit compile int8.tflite -t microcontroller-tflm -o model.c
 """
 _LISTED = 12
 
@@ -35,10 +36,11 @@ _LISTED = 12
 def command(
     model: Path, target: str, output: Path, *, min_placement: float | None, overwrite: bool
 ) -> Outcome:
-    """Compile MODEL for a target's NPU with its own compiler.
+    """Compile MODEL for a target's NPU or a microcontroller.
 
-    What the compiler wrote is read back: operators that stay on the CPU are named, and a file without anything for
-    the accelerator is an error. Cycles and times are the compiler's estimates.
+    What an NPU's compiler wrote is read back: operators that stay on the CPU are named, and a file without anything
+    for the accelerator is an error. Cycles and times are the compiler's estimates. A microcontroller gets an array in C
+    and a header with its operators and the size of the tensor arena.
     """
     import edgekit
 
@@ -46,14 +48,17 @@ def command(
         compiled = edgekit.compile(
             model, output, target=target, min_placement=min_placement, overwrite=overwrite
         )
-    return Outcome(compiled.describe(), [_summary(compiled), _operators(compiled)], compiled.findings)
+    view = [_summary(compiled)]
+    if any(operator.cycles for operator in compiled.compilation.operators):
+        view.append(_operators(compiled))
+    return Outcome(compiled.describe(), view, compiled.findings)
 
 
 def _summary(compiled: "Compiled") -> "Table":
     from rich.table import Table
 
     compilation = compiled.compilation
-    title = f"{compiled.path} by {compilation.compiler} {compilation.version}, estimates of the compiler"
+    title = f"{compiled.path} by {compilation.compiler} {compilation.version}: {compilation.basis}"
     table = Table(title=title, title_justify="left")
     table.add_column("")
     table.add_column("", justify="right")

@@ -19,7 +19,9 @@ _KIB = 1024
 _MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 
 
-def compile(artifact: Artifact, target: Target, folder: Path) -> Compilation:  # noqa: A001 - every compiler's
+def compile(  # noqa: A001 - every compiler's
+    artifact: Artifact, target: Target, folder: Path, _output: Path
+) -> Compilation:
     """Compile an int8 ``.tflite`` file with the target's accelerator, system and memory configuration.
 
     Vela ends with 0 where it could place nothing, and dies on weights of 4 bits: the first is seen in its table of

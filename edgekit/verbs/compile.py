@@ -50,6 +50,7 @@ class Compiled:
             "configuration": dict(self.compilation.configuration),
             "placed_pct": self.placed_pct,
             "estimates": dict(self.compilation.estimates),
+            "basis": self.compilation.basis,
             "ops": [operator.describe() for operator in self.compilation.operators],
             "lineage": str(lineage_path(self.path)),
             "seconds": self.seconds,
@@ -83,16 +84,18 @@ def compile(  # noqa: A001 - the command's name
         DependencyError: The compiler is not installed.
     """
     started, path = time.perf_counter(), Path(output)
-    for written in (path, lineage_path(path)):
-        files.check_output(written, overwrite=overwrite)
     profile = Target.load(target) if isinstance(target, str) else target
-    compiler = _compiler(profile)
+    compiler = load("compilers", _compiler(profile))
+    beside = [path.with_suffix(suffix) for suffix in getattr(compiler, "BESIDE", ())]
+    for written in (path, *beside, lineage_path(path)):
+        files.check_output(written, overwrite=overwrite)
     source = open_artifact(model)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        compilation: Compilation = load("compilers", compiler).compile(source, profile, Path(folder))
+        compilation: Compilation = compiler.compile(source, profile, Path(folder), path)
         placed = _placed_pct(source, compilation)
         _check_placement(source, profile, compilation, placed, min_placement or 0.0)
-        files.copy_file(compilation.path, path)
+        for made, wanted in zip((compilation.path, *compilation.beside), (path, *beside), strict=True):
+            files.copy_file(made, wanted)
     lineage = _lineage(source, profile, compilation)
     files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
     seconds = time.perf_counter() - started
@@ -138,6 +141,7 @@ def _check_placement(
 
 
 def _findings(target: Target, compilation: Compilation, placed: float) -> Iterator[Finding]:
+    yield from compilation.findings
     if placed < 100:
         yield Finding(
             "EK393",

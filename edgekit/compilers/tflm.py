@@ -1,0 +1,292 @@
+"""TensorFlow Lite Micro: the model as an array in C, with the operators and the memory that its interpreter needs.
+
+Where the toolchain tflm is installed the model is run in that interpreter first, by its reference kernels on this
+machine: a file with an unknown operator is refused, the memory is measured, and outputs are held against LiteRT's.
+"""
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgekit import flatbuffer
+from edgekit.accelerators import Place, tflm
+from edgekit.arena import activation_bytes
+from edgekit.artifact import Artifact, Format, TensorSpec
+from edgekit.compilation import Compilation, CompiledOperator
+from edgekit.errors import ModelError, TargetError, UsageError
+from edgekit.findings import Finding, Level
+from edgekit.operators import Operator, operators
+from edgekit.passes._graph import numbers, signature_entries
+from edgekit.runtimes import open_session
+from edgekit.target import Target
+from edgekit.tensor import Array, dequantize
+from edgekit.toolchain import Toolchain
+
+SUFFIXES = (".c", ".cc", ".cpp")
+# What is written beside the output, by suffix.
+BESIDE = (".h",)
+_CHILD = Path(__file__).with_name("_tflm_child.py")
+_TIMEOUT_S = 600.0
+_SAMPLES = 8
+_ARENA_BYTES = 256 << 20
+_ALIGNMENT = 16
+_PER_LINE = 12
+_TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
+# Kernels of both round on their own: one step of an integer, and a part in ten thousand of a real number.
+_STEPS = 1
+_SLACK = 1.001
+_PART = 1e-4
+# What the interpreter keeps beside the tensors' values, on a machine of 64 bits: sizeof TfLiteEvalTensor, of
+# NodeAndRegistration with its kernel's notes, and of a multiplier and a shift for each channel.
+_TENSOR_BYTES, _OPERATOR_BYTES, _CHANNEL_BYTES = 24, 128, 8
+
+# The method of MicroMutableOpResolver, where it is not the operator's name in capitals and small letters.
+_METHODS = {
+    "ADD_N": "AddAddN",
+    "BATCH_MATMUL": "AddBatchMatMul",
+    "CUMSUM": "AddCumSum",
+    "L2_POOL_2D": "AddL2Pool2D",
+    "PADV2": "AddPadV2",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
+    "TFLite_Detection_PostProcess": "AddDetectionPostprocess",
+    "ethos-u": "AddEthosU",
+}
+
+
+def compile(  # noqa: A001 - every compiler's
+    artifact: Artifact, target: Target, folder: Path, output: Path
+) -> Compilation:
+    """Write the model as C, with a header beside it.
+
+    Raises:
+        UsageError: The output is no file of C or C++.
+        TargetError: The model is no .tflite file, or has an operator that TensorFlow Lite Micro has not.
+        ModelError: Its interpreter crashes on the model.
+    """
+    name = _name(output)
+    if artifact.format is not Format.TFLITE:
+        message = f"TensorFlow Lite Micro reads .tflite files, and {artifact.path} is {artifact.format}."
+        raise TargetError("EK390", message, f"Make one: edgekit quantize {artifact.path} -o model.tflite")
+    found = operators(artifact.path, artifact.format)
+    _check(artifact, target, found)
+    toolchain = Toolchain.load("tflm")
+    findings: tuple[Finding, ...] = ()
+    if toolchain.is_installed:
+        arena_bytes, findings = _tried(artifact, toolchain, folder)
+        log = "measured in TensorFlow Lite Micro's interpreter on this machine"
+    else:
+        arena_bytes, log = _estimated(found), "estimated from the sizes of the tensors"
+        message = f"The tensor arena of {arena_bytes:,} bytes is an estimate, and nothing was run."
+        findings = (Finding("EK395", message, "Install it: edgekit toolchain install tflm", Level.NOTE),)
+    kinds = sorted({operator.kind for operator in found})
+    source, header = folder / output.name, folder / f"{output.stem}.h"
+    content = artifact.path.read_bytes()
+    source.write_text(_source(name, header.name, content), encoding="ascii")
+    header.write_text(_header(name, artifact, kinds, (arena_bytes, log)), encoding="ascii")
+    return Compilation(
+        path=source,
+        compiler="tflm",
+        version=toolchain.version,
+        configuration={},
+        operators=tuple(CompiledOperator(one.kind, "tflm", 0, 0, _last(one)) for one in found),
+        estimates={
+            "tensor_arena_bytes": arena_bytes,
+            "tensors_bytes": activation_bytes(found) or 0,
+            "model_bytes": len(content),
+        },
+        log="",
+        basis=log,
+        beside=(header,),
+        findings=findings,
+    )
+
+
+def _name(output: Path) -> str:
+    """What the generated code calls the model: ``"model_int8"`` for ``model.int8.cc``."""
+    if output.suffix not in SUFFIXES:
+        message = f"{output.name} is no file of C or C++."
+        raise UsageError("EK394", message, f"End its name with {', '.join(SUFFIXES)}.")
+    name = re.sub(r"\W+", "_", output.stem, flags=re.ASCII)
+    return name if name[:1].isalpha() else f"model_{name}"
+
+
+def _check(artifact: Artifact, target: Target, found: Sequence[Operator]) -> None:
+    verdicts = tflm.judge(found, target)
+    left = [
+        f"{one.kind} ({verdict.reason})"
+        for one, verdict in zip(found, verdicts, strict=True)
+        if verdict.place is Place.UNSUPPORTED
+    ]
+    if left:
+        message = f"{target.name} does not run {artifact.path}: {', '.join(dict.fromkeys(left))}."
+        raise TargetError("EK392", message, f"See edgekit compat {artifact.path} -t {target.name}")
+
+
+def _tried(artifact: Artifact, toolchain: Toolchain, folder: Path) -> tuple[int, tuple[Finding, ...]]:
+    """Run the model: the bytes of memory that it took, and how its outputs differ from LiteRT's."""
+    inputs, outputs = _border(artifact)
+    samples = {spec.name: _random(spec) for spec in inputs}
+    given = {f"input_{number}": samples[spec.name] for number, spec in enumerate(inputs)}
+    np.savez(folder / "samples.npz", **given)  # type: ignore[arg-type]
+    model = folder / "model.tflite"
+    model.write_bytes(artifact.path.read_bytes())
+    words = [str(_CHILD), str(model), str(_ARENA_BYTES), str(len(outputs)), str(folder / "samples.npz")]
+    try:
+        done = toolchain.run(["python", *words], timeout_s=_TIMEOUT_S, folder=folder)
+    except subprocess.TimeoutExpired as error:
+        message = f"TensorFlow Lite Micro did not finish with {artifact.path} in {_TIMEOUT_S:.0f} s."
+        raise ModelError("EK391", message, "Compile a smaller model.") from error
+    total = _TOTAL.search(done.stdout + done.stderr)
+    if done.returncode or total is None:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or [
+            f"exit code {done.returncode}"
+        ]
+        message = f"TensorFlow Lite Micro refuses {artifact.path}: {lines[0].rstrip('.')}."
+        raise TargetError(
+            "EK392", message, "Replace that layer, or quantize with -r int8.", detail=done.stderr
+        )
+    with np.load(folder / "outputs.npz", allow_pickle=False) as stored:
+        measured = {spec.name: stored[f"output_{number}"] for number, spec in enumerate(outputs)}
+    return int(total[1]), tuple(_differences(artifact, samples, measured, outputs))
+
+
+def _differences(
+    artifact: Artifact,
+    samples: Mapping[str, Array],
+    measured: Mapping[str, Array],
+    outputs: Sequence[TensorSpec],
+) -> list[Finding]:
+    # Of LiteRT's kernels these round as TensorFlow Lite Micro's do.
+    session = open_session(artifact, "litert_reference")
+    try:
+        # Both axes, of the runs and of the batch in the file, are samples to a session.
+        real = {
+            spec.name: _real(samples[spec.name].reshape(-1, *samples[spec.name].shape[2:]), spec)
+            for spec in artifact.inputs
+        }
+        exact = session.run(real)
+    finally:
+        session.close()
+    found = []
+    for spec in outputs:
+        expected = np.asarray(exact[spec.name], np.float64)
+        off = float(
+            np.abs(expected - _real(measured[spec.name].reshape(expected.shape), spec)).max(initial=0)
+        )
+        step = spec.quantization.scales[0] if spec.quantization else 0.0
+        limit = _STEPS * step or _PART * max(1.0, float(np.abs(expected).max(initial=0)))
+        if off > limit * _SLACK:
+            text = f"The output {spec.name} differs by up to {off:.3g} from LiteRT's on {_SAMPLES} random inputs."
+            hint = "edgekit debug tells operators apart; look at it on real samples."
+            found.append(Finding("EK396", text, hint))
+    return found
+
+
+def _real(values: Array, spec: TensorSpec) -> Array:
+    """Real numbers out of what a tensor holds."""
+    return values if spec.quantization is None else dequantize(values, spec.quantization)
+
+
+def _border(artifact: Artifact) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """Inputs and outputs in the order of the file, which is the interpreter's; a signature may have another."""
+    tree = flatbuffer.read(artifact.path.read_bytes())
+    graph = tree.subgraphs[0]
+    sides = []
+    for side, specs in (("inputs", artifact.inputs), ("outputs", artifact.outputs)):
+        signed = {entry.tensorIndex: entry.name.decode() for entry in signature_entries(tree, 0, side)}
+        by_name = {spec.name: spec for spec in specs}
+        order = [signed.get(index, "") for index in numbers(getattr(graph, side))]
+        sides.append([by_name[name] for name in order] if set(order) == set(by_name) else list(specs))
+    return sides[0], sides[1]
+
+
+def _random(spec: TensorSpec) -> Array:
+    """Real numbers from 0 to 1, narrow integers of any value, and 0 and 1 of wide ones, which are indices."""
+    generator = np.random.default_rng(0)
+    shape, dtype = (_SAMPLES, *(size or 1 for size in spec.shape)), np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        return generator.random(shape).astype(dtype)
+    if dtype.itemsize <= 2 and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return generator.integers(limits.min, limits.max, shape, endpoint=True).astype(dtype)
+    return generator.integers(0, 2, shape).astype(dtype)
+
+
+def _estimated(found: Sequence[Operator]) -> int:
+    """The tensors' values, and what the interpreter keeps beside them."""
+    tensors = {(o.graph, t.index) for o in found for t in (*o.inputs, *o.outputs)}
+    channels = sum(len(weights.scales) for one in found for weights in one.weights)
+    kept = _TENSOR_BYTES * len(tensors) + _OPERATOR_BYTES * len(found) + _CHANNEL_BYTES * channels
+    return _aligned(activation_bytes(found) or 0) + _aligned(kept)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+def _method(kind: str) -> str:
+    """``AddConv2D`` for ``CONV_2D``."""
+    words = [word if word[0].isdigit() else word.capitalize() for word in kind.split("_")]
+    return _METHODS.get(kind, "Add" + "".join(words))
+
+
+def _last(operator: Operator) -> str:
+    return operator.names[-1] if operator.names else ""
+
+
+def _source(name: str, header: str, content: bytes) -> str:
+    """The file's bytes, aligned as the interpreter wants them, in C and in C++."""
+    lines = [
+        "  " + " ".join(f"0x{byte:02x}," for byte in content[start : start + _PER_LINE])
+        for start in range(0, len(content), _PER_LINE)
+    ]
+    body = "\n".join(lines)
+    return f"""\
+#include "{header}"
+
+#ifdef __cplusplus
+alignas({_ALIGNMENT})
+#else
+_Alignas({_ALIGNMENT})
+#endif
+const unsigned char {name}_data[{len(content)}] = {{
+{body}
+}};
+"""
+
+
+def _header(name: str, artifact: Artifact, kinds: Sequence[str], arena: tuple[int, str]) -> str:
+    """The sizes, and a function that registers the operators."""
+    calls = " &&\n         ".join(f"resolver->{_method(kind)}() == 0" for kind in kinds) or "true"
+    guard = name.upper()
+    return f"""\
+// A model for TensorFlow Lite Micro: {artifact.size_bytes} bytes, sha256
+// {artifact.sha256}
+// The size of the tensor arena was {arena[1]}.
+// Pointers here have 64 bits: a microcontroller needs less, but kernels optimized for it may need room of their own.
+#ifndef {guard}_H_
+#define {guard}_H_
+
+#define {guard}_SIZE {artifact.size_bytes}
+#define {guard}_ARENA_SIZE {arena[0]}
+#define {guard}_OPERATOR_COUNT {len(kinds)}
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+extern const unsigned char {name}_data[{guard}_SIZE];
+#ifdef __cplusplus
+}}
+
+// Registers what the model needs with a tflite::MicroMutableOpResolver<{guard}_OPERATOR_COUNT>; kTfLiteOk is 0.
+template <typename Resolver>
+bool {name}_add_operators(Resolver* resolver) {{
+  return {calls};
+}}
+#endif
+
+#endif  // {guard}_H_
+"""
