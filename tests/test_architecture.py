@@ -68,11 +68,16 @@ def test_no_file_is_a_drawer_for_everything():
 
 
 def test_every_package_that_is_imported_is_required():
-    """By the core, or by an extra: what comes along with another package may be gone tomorrow."""
+    """By the core, by an extra or by a toolchain: what comes along with another package may be gone tomorrow."""
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     required = [
         *project["dependencies"],
         *(line for lines in project["optional-dependencies"].values() for line in lines),
+        *(
+            line
+            for file in _PACKAGE.glob("toolchains/*.txt")
+            for line in re.findall(".+==.+", file.read_text())
+        ),
     ]
     modules = {re.split(r"[^\w.-]", line)[0].replace("-", "_") for line in required}
     modules = {{"pillow": "PIL", "scikit_learn": "sklearn"}.get(name, name) for name in modules}
