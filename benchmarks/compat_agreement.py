@@ -29,7 +29,7 @@ import edgekit
 from edgekit.accelerators import Accelerator, Place
 from edgekit.artifact import Artifact, Format
 from edgekit.catalog import load
-from edgekit.compilers import vela
+from edgekit.compilers import qnn, vela
 from edgekit.errors import EdgekitError
 from edgekit.formats import find_format, open_artifact
 from edgekit.operators import Operator, operators
@@ -171,6 +171,8 @@ def _rows(files: Iterator[tuple[str, str, Path]]) -> Iterator[Row]:
 def _asked(file_format: Format) -> Iterator[tuple[str, Target, Callable[..., int | None]]]:
     if file_format is Format.ONNX:
         yield "onnxruntime", Target.load("linux-x86-64"), _beside_onnx_runtime
+        if Toolchain.load("qnn").is_installed:
+            yield "htp", Target.load("qualcomm-htp"), _beside_qnn
         return
     yield "xnnpack", Target.load("linux-x86-64"), _beside_xnnpack
     yield "webgpu", Target.load("linux-gpu"), _beside_gpu
@@ -237,6 +239,20 @@ def _beside_vela(target: Target) -> Callable[..., int]:
         return missed + abs(extra - unnamed)
 
     return ask
+
+
+def _beside_qnn(path: Path, found: Sequence[Operator], said: Sequence[Place]) -> int:
+    target = Target.load("qualcomm-htp")
+    with tempfile.TemporaryDirectory() as folder:
+        left = qnn.compile(open_artifact(path), target, Path(folder), path).left_on_cpu()
+    true = Counter(operator.kind for operator in left)
+    pairs = list(zip(found, said, strict=True))
+    guessed = Counter(operator.kind for operator, place in pairs if place is Place.CPU)
+    # What nothing is known of is no prediction, and counted as wrong.
+    unknown = [operator.kind for operator, place in pairs if place is Place.UNKNOWN]
+    for kind in set(unknown):
+        true.pop(kind, None)
+    return (guessed - true).total() + (true - guessed).total() + len(unknown)
 
 
 def _vela_kind(kind: str) -> str:

@@ -125,7 +125,7 @@ def test_without_vela_it_says_how_to_get_it(models, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("target", "message"), [("linux-x86-64", "needs no compiler"), ("qualcomm-htp", "does not drive")]
+    ("target", "message"), [("linux-x86-64", "needs no compiler"), ("rockchip-rk3588", "does not drive")]
 )
 def test_targets_without_a_compiler_of_ours(models, tmp_path, target, message):
     with pytest.raises(UsageError, match=message):
