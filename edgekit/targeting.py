@@ -18,11 +18,15 @@ _MEMORIES = ("flash_bytes", "ram_bytes", "model_bytes")
 
 @dataclass(frozen=True)
 class Choice:
-    """How a model is quantized, and where a target decided that."""
+    """How a model is quantized, and where a target decided that.
+
+    ``needs_names``: the target's runtime refuses files whose inner tensors have lost their names.
+    """
 
     recipe: Recipe
     io: IOType
     findings: tuple[Finding, ...] = ()
+    needs_names: bool = False
 
 
 def choose(target: Target | None, recipe: str | Recipe | None, io: IOType | None, output: Format) -> Choice:
@@ -44,9 +48,8 @@ def choose(target: Target | None, recipe: str | Recipe | None, io: IOType | None
     chosen = asked or target.default_recipe
     integer = output is Format.TFLITE and chosen.default.mode is Mode.STATIC
     ends: IOType = io or (target.io.values[0] if integer else "float32")
-    return Choice(
-        chosen, ends, tuple(_said(target, chosen, ends, own_recipe=asked is None, own_io=io is None))
-    )
+    said = tuple(_said(target, chosen, ends, own_recipe=asked is None, own_io=io is None))
+    return Choice(chosen, ends, said, needs_names=target.accelerator == "openvino")
 
 
 def _said(target: Target, recipe: Recipe, io: IOType, *, own_recipe: bool, own_io: bool) -> Iterator[Finding]:

@@ -103,3 +103,14 @@ def test_a_target_by_name_on_the_command_line(models, tmp_path, capsys):
     assert "linux-x86-64 chose the recipe static_wi8_ai8" in capsys.readouterr().err
     onnx = str(tmp_path / "out.onnx")
     assert run(["quantize", str(models.onnx_cnn), "-o", onnx, "-t", "microcontroller-tflm", *data]) == 4
+
+
+def test_a_runtime_that_needs_names_gets_them(models, tmp_path):
+    """OpenVINO reads no ``.tflite`` file whose tensors have lost their names."""
+    from edgekit import flatbuffer, quantize
+
+    for target, has_names in (("intel-cpu-openvino", True), ("linux-x86-64", False)):
+        path = tmp_path / f"{target}.tflite"
+        quantize(models.tflite_cnn, path, target=target, calibration=str(models.train_data))
+        tensors = flatbuffer.read(path.read_bytes()).subgraphs[0].tensors
+        assert all(tensor.name for tensor in tensors) == has_names

@@ -18,6 +18,9 @@ DATE = "2026-11-29"
 _PROVIDER = "CPUExecutionProvider"
 _Table = Mapping[tuple[str, str], "tuple[_Kernel, ...]"]
 _STORED = frozenset({"int8", "uint8", "int16", "uint16", "int4", "uint4"})
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+# What numpy calls types, where ONNX Runtime has other names.
+_NAMES = {"object": "string", "str": "string"}
 _ADVICE = "Export the model with another opset, or replace the operator."
 
 
@@ -41,11 +44,18 @@ def judge(operators: Sequence[Operator], _target: Target) -> list[Verdict]:
 
 
 def _place(operator: Operator, table: _Table) -> Verdict:
+    if operator.kind == "Constant":
+        # The graph's constants, whichever way they are written.
+        return Verdict(Place.ACCELERATED)
+    if operator.kind in _RECURRENT and operator.options.get("layout", 0):
+        return Verdict(
+            Place.UNSUPPORTED, "ONNX Runtime has no kernel with the batch first", "Export with layout 0."
+        )
     kernels = table.get((operator.domain, operator.kind), ())
     fitting = [kernel for kernel in kernels if kernel.first <= operator.version <= kernel.last]
     if any(_takes(kernel, operator) for kernel in fitting):
         return Verdict(Place.ACCELERATED)
-    if _is_function(operator):
+    if not operator.domain and _is_function(operator):
         return Verdict(Place.ACCELERATED, "it is made of other operators")
     where = f" of the domain {operator.domain}" if operator.domain else ""
     if not kernels:
@@ -63,7 +73,8 @@ def _takes(kernel: _Kernel, operator: Operator) -> bool:
     schema = _schema(operator)
     if schema is None or not schema.inputs or not operator.inputs:
         return True
-    allowed, dtype = kernel.types.get(schema.inputs[0].type_str), operator.inputs[0].dtype
+    allowed, found = kernel.types.get(schema.inputs[0].type_str), operator.inputs[0].dtype
+    dtype = _NAMES.get(found, found.replace("float8_", "float8"))
     # Between DequantizeLinear and QuantizeLinear an operator computes floats, whatever its tensors are stored as.
     computed = {dtype, "float32"} if dtype in _STORED else {dtype}
     return allowed is None or dtype == "unknown" or bool(computed & allowed)

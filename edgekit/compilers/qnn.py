@@ -58,6 +58,11 @@ def compile(  # noqa: A001 - every compiler's
     )
 
 
+def beside(_target: Target) -> tuple[str, ...]:
+    """Nothing is written beside the output."""
+    return ()
+
+
 def _check(artifact: Artifact, target: Target) -> None:
     if artifact.format is not Format.ONNX:
         message = f"The QNN provider reads .onnx files, and {artifact.path} is {artifact.format}."

@@ -6,31 +6,26 @@ machine: a file with an unknown operator is refused, the memory is measured, and
 
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from edgekit import flatbuffer
 from edgekit.accelerators import Place, tflm
 from edgekit.arena import activation_bytes
-from edgekit.artifact import Artifact, Format, TensorSpec
+from edgekit.artifact import Artifact, Format
 from edgekit.compilation import Compilation, CompiledOperator
+from edgekit.compilers import _trial
 from edgekit.errors import ModelError, TargetError, UsageError
 from edgekit.findings import Finding, Level
 from edgekit.operators import Operator, operators
-from edgekit.passes._graph import numbers, signature_entries
-from edgekit.runtimes import open_session
 from edgekit.target import Target
-from edgekit.tensor import Array, dequantize
+from edgekit.tensor import Array
 from edgekit.toolchain import Toolchain
 
 SUFFIXES = (".c", ".cc", ".cpp")
-# What is written beside the output, by suffix.
-BESIDE = (".h",)
 _CHILD = Path(__file__).with_name("_tflm_child.py")
 _TIMEOUT_S = 600.0
-_SAMPLES = 8
 _ARENA_BYTES = 256 << 20
 _ALIGNMENT = 16
 _PER_LINE = 12
@@ -39,6 +34,7 @@ _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 _STEPS = 1
 _SLACK = 1.001
 _PART = 1e-4
+_NEAR_DB = 60.0
 # What the interpreter keeps beside the tensors' values, on a machine of 64 bits: sizeof TfLiteEvalTensor, of
 # NodeAndRegistration with its kernel's notes, and of a multiplier and a shift for each channel.
 _TENSOR_BYTES, _OPERATOR_BYTES, _CHANNEL_BYTES = 24, 128, 8
@@ -104,6 +100,11 @@ def compile(  # noqa: A001 - every compiler's
     )
 
 
+def beside(_target: Target) -> tuple[str, ...]:
+    """The suffixes of what is written beside the output."""
+    return (".h",)
+
+
 def _name(output: Path) -> str:
     """What the generated code calls the model: ``"model_int8"`` for ``model.int8.cc``."""
     if output.suffix not in SUFFIXES:
@@ -127,8 +128,8 @@ def _check(artifact: Artifact, target: Target, found: Sequence[Operator]) -> Non
 
 def _tried(artifact: Artifact, toolchain: Toolchain, folder: Path) -> tuple[int, tuple[Finding, ...]]:
     """Run the model: the bytes of memory that it took, and how its outputs differ from LiteRT's."""
-    inputs, outputs = _border(artifact)
-    samples = {spec.name: _random(spec) for spec in inputs}
+    inputs, outputs = _trial.border(artifact)
+    samples = _trial.random_samples(inputs)
     given = {f"input_{number}": samples[spec.name] for number, spec in enumerate(inputs)}
     np.savez(folder / "samples.npz", **given)  # type: ignore[arg-type]
     model = folder / "model.tflite"
@@ -150,69 +151,19 @@ def _tried(artifact: Artifact, toolchain: Toolchain, folder: Path) -> tuple[int,
         )
     with np.load(folder / "outputs.npz", allow_pickle=False) as stored:
         measured = {spec.name: stored[f"output_{number}"] for number, spec in enumerate(outputs)}
-    return int(total[1]), tuple(_differences(artifact, samples, measured, outputs))
+    return int(total[1]), tuple(_differences(artifact, samples, measured))
 
 
 def _differences(
-    artifact: Artifact,
-    samples: Mapping[str, Array],
-    measured: Mapping[str, Array],
-    outputs: Sequence[TensorSpec],
-) -> list[Finding]:
+    artifact: Artifact, samples: Mapping[str, Array], measured: Mapping[str, Array]
+) -> Iterator[Finding]:
     # Of LiteRT's kernels these round as TensorFlow Lite Micro's do.
-    session = open_session(artifact, "litert_reference")
-    try:
-        # Both axes, of the runs and of the batch in the file, are samples to a session.
-        real = {
-            spec.name: _real(samples[spec.name].reshape(-1, *samples[spec.name].shape[2:]), spec)
-            for spec in artifact.inputs
-        }
-        exact = session.run(real)
-    finally:
-        session.close()
-    found = []
-    for spec in outputs:
-        expected = np.asarray(exact[spec.name], np.float64)
-        off = float(
-            np.abs(expected - _real(measured[spec.name].reshape(expected.shape), spec)).max(initial=0)
-        )
-        step = spec.quantization.scales[0] if spec.quantization else 0.0
-        limit = _STEPS * step or _PART * max(1.0, float(np.abs(expected).max(initial=0)))
-        if off > limit * _SLACK:
-            text = f"The output {spec.name} differs by up to {off:.3g} from LiteRT's on {_SAMPLES} random inputs."
+    for spec, off in _trial.differences(artifact, samples, measured, "litert_reference"):
+        limit = _STEPS * spec.quantization.scales[0] if spec.quantization else _PART
+        if off.max_abs > limit * _SLACK and (spec.quantization or off.snr_db < _NEAR_DB):
+            text = f"The output {spec.name} differs by up to {off.max_abs:.3g} from LiteRT's"
             hint = "edgekit debug tells operators apart; look at it on real samples."
-            found.append(Finding("EK396", text, hint))
-    return found
-
-
-def _real(values: Array, spec: TensorSpec) -> Array:
-    """Real numbers out of what a tensor holds."""
-    return values if spec.quantization is None else dequantize(values, spec.quantization)
-
-
-def _border(artifact: Artifact) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    """Inputs and outputs in the order of the file, which is the interpreter's; a signature may have another."""
-    tree = flatbuffer.read(artifact.path.read_bytes())
-    graph = tree.subgraphs[0]
-    sides = []
-    for side, specs in (("inputs", artifact.inputs), ("outputs", artifact.outputs)):
-        signed = {entry.tensorIndex: entry.name.decode() for entry in signature_entries(tree, 0, side)}
-        by_name = {spec.name: spec for spec in specs}
-        order = [signed.get(index, "") for index in numbers(getattr(graph, side))]
-        sides.append([by_name[name] for name in order] if set(order) == set(by_name) else list(specs))
-    return sides[0], sides[1]
-
-
-def _random(spec: TensorSpec) -> Array:
-    """Real numbers from 0 to 1, narrow integers of any value, and 0 and 1 of wide ones, which are indices."""
-    generator = np.random.default_rng(0)
-    shape, dtype = (_SAMPLES, *(size or 1 for size in spec.shape)), np.dtype(spec.dtype)
-    if dtype.kind == "f":
-        return generator.random(shape).astype(dtype)
-    if dtype.itemsize <= 2 and dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        return generator.integers(limits.min, limits.max, shape, endpoint=True).astype(dtype)
-    return generator.integers(0, 2, shape).astype(dtype)
+            yield Finding("EK396", f"{text} on {_trial.SAMPLES} random inputs.", hint)
 
 
 def _estimated(found: Sequence[Operator]) -> int:

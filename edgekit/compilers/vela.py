@@ -60,6 +60,11 @@ def compile(  # noqa: A001 - every compiler's
     )
 
 
+def beside(_target: Target) -> tuple[str, ...]:
+    """Nothing is written beside the output."""
+    return ()
+
+
 def _check(artifact: Artifact, target: Target) -> None:
     if artifact.format is not Format.TFLITE:
         message = f"Vela reads .tflite files, and {artifact.path} is {artifact.format}."

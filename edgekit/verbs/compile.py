@@ -86,7 +86,7 @@ def compile(  # noqa: A001 - the command's name
     started, path = time.perf_counter(), Path(output)
     profile = Target.load(target) if isinstance(target, str) else target
     compiler = load("compilers", _compiler(profile))
-    beside = [path.with_suffix(suffix) for suffix in getattr(compiler, "BESIDE", ())]
+    beside = [path.with_suffix(suffix) for suffix in compiler.beside(profile)]
     for written in (path, *beside, lineage_path(path)):
         files.check_output(written, overwrite=overwrite)
     source = open_artifact(model)

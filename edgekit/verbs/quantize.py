@@ -145,7 +145,14 @@ def quantize(
     if dataset is None and preprocess not in {None, "none"}:
         # The model is for such samples all the same, and whoever uses it has to know.
         samples = replace(samples, preprocessing=load_preprocessing(str(preprocess)).describe())
-    settings = Settings(plan.recipe, samples.calibration, samples.held_back, choice.io, batch, keep_names)
+    settings = Settings(
+        recipe=plan.recipe,
+        calibration=samples.calibration,
+        held_back=samples.held_back,
+        io=choice.io,
+        batch=batch,
+        keep_names=keep_names or choice.needs_names,
+    )
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         reference = Reference.of(source, samples.held_back)
         (produced, read), attempts = _best(plan, reference, settings, Path(folder), progress)
