@@ -3,8 +3,8 @@
     python benchmarks/compat_agreement.py [--models FOLDER] [--operators] [--work FOLDER] [--json FILE]
 
 Reality is LiteRT's interpreter after XNNPACK took its share, LiteRT's GPU accelerator where Vulkan finds a GPU (a
-software one will do: VK_ICD_FILENAMES names it), Vela's table where `edgekit toolchain install vela` was done, and
-whether ONNX Runtime opens the file. Every model below FOLDER is tried in float, dynamic, int8 and 16x8. With
+software one will do: VK_ICD_FILENAMES names it), the words of Vela, QNN and TensorFlow Lite Micro where `edgekit
+toolchain install` was done, and whether ONNX Runtime opens the file. Every model below FOLDER is tried in float, dynamic, int8 and 16x8. With
 --operators files of one operator each are tried too, made by TensorFlow: some four hundred.
 
 The accelerator of a GPU says how many operators it took, and Vela's table names those that it left; a prediction that
@@ -29,7 +29,7 @@ import edgekit
 from edgekit.accelerators import Accelerator, Place
 from edgekit.artifact import Artifact, Format
 from edgekit.catalog import load
-from edgekit.compilers import qnn, vela
+from edgekit.compilers import qnn, tflm, vela
 from edgekit.errors import EdgekitError
 from edgekit.formats import find_format, open_artifact
 from edgekit.operators import Operator, operators
@@ -179,6 +179,8 @@ def _asked(file_format: Format) -> Iterator[tuple[str, Target, Callable[..., int
     if Toolchain.load("vela").is_installed:
         for name in ("ethos-u55-128", "ethos-u85-256"):
             yield "ethos_u", Target.load(name), _beside_vela(Target.load(name))
+    if Toolchain.load("tflm").is_installed:
+        yield "tflm", Target.load("microcontroller-tflm"), _beside_tflm
 
 
 def _judge(name: str, target: Target, found: Sequence[Operator]) -> list[Place]:
@@ -253,6 +255,13 @@ def _beside_qnn(path: Path, found: Sequence[Operator], said: Sequence[Place]) ->
     for kind in set(unknown):
         true.pop(kind, None)
     return (guessed - true).total() + (true - guessed).total() + len(unknown)
+
+
+def _beside_tflm(path: Path, found: Sequence[Operator], said: Sequence[Place]) -> int:
+    """Its interpreter takes a whole file, or refuses it."""
+    with tempfile.TemporaryDirectory() as folder:
+        tflm.tried(open_artifact(path), Toolchain.load("tflm"), Path(folder))
+    return len(found) if Place.UNSUPPORTED in said else 0
 
 
 def _vela_kind(kind: str) -> str:

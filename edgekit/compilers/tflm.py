@@ -71,7 +71,7 @@ def compile(  # noqa: A001 - every compiler's
     toolchain = Toolchain.load("tflm")
     findings: tuple[Finding, ...] = ()
     if toolchain.is_installed:
-        arena_bytes, findings = _tried(artifact, toolchain, folder)
+        arena_bytes, findings = tried(artifact, toolchain, folder)
         log = "measured in TensorFlow Lite Micro's interpreter on this machine"
     else:
         arena_bytes, log = _estimated(found), "estimated from the sizes of the tensors"
@@ -126,7 +126,7 @@ def _check(artifact: Artifact, target: Target, found: Sequence[Operator]) -> Non
         raise TargetError("EK392", message, f"See edgekit compat {artifact.path} -t {target.name}")
 
 
-def _tried(artifact: Artifact, toolchain: Toolchain, folder: Path) -> tuple[int, tuple[Finding, ...]]:
+def tried(artifact: Artifact, toolchain: Toolchain, folder: Path) -> tuple[int, tuple[Finding, ...]]:
     """Run the model: the bytes of memory that it took, and how its outputs differ from LiteRT's."""
     inputs, outputs = _trial.border(artifact)
     samples = _trial.random_samples(inputs)
