@@ -3,9 +3,9 @@
     python benchmarks/compat_agreement.py [--models FOLDER] [--operators] [--work FOLDER] [--json FILE]
 
 Reality is LiteRT's interpreter after XNNPACK took its share, LiteRT's GPU accelerator where Vulkan finds a GPU (a
-software one will do: VK_ICD_FILENAMES names it), the words of Vela, QNN and TensorFlow Lite Micro where `edgekit
-toolchain install` was done, and whether ONNX Runtime opens the file. Every model below FOLDER is tried in float, dynamic, int8 and 16x8. With
---operators files of one operator each are tried too, made by TensorFlow: some four hundred.
+software one will do: VK_ICD_FILENAMES names it), what Vela, QNN and TensorFlow Lite Micro say where `edgekit toolchain
+install` was done, and whether ONNX Runtime opens the file. Every model below FOLDER is tried in float, dynamic, int8
+and 16x8. With --operators files of one operator each are tried too, made by TensorFlow: some four hundred.
 
 The accelerator of a GPU says how many operators it took, and Vela's table names those that it left; a prediction that
 takes another number, or another kind, counts as wrong for each operator of the difference.
