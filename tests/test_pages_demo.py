@@ -3,7 +3,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgekit.pages import milliseconds
@@ -174,6 +174,7 @@ def test_ticks_are_even_and_enclose_the_values(low, span):
 
 
 @given(st.lists(st.tuples(st.floats(52, 384), st.floats(16, 256)), min_size=1, max_size=4))
+@example([(52.0, 164.0), (52.0, 178.0), (52.0, 236.0), (52.0, 237.0)])
 def test_labels_never_cover_one_another(marks):
     texts = ["float16.tflite", "model.tflite", "int8.tflite", "dynamic.tflite"][: len(marks)]
     boxes = []

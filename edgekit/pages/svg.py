@@ -328,31 +328,42 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [round(tick, 12) for tick in every[first : last + 1]]
 
 
+# From where to where on the horizontal axis, and at which height.
+_Span = tuple[float, float, float]
+
+
 def place_labels(
     marks: Sequence[tuple[float, float]], texts: Sequence[str], *, width: int = _WIDTH
 ) -> list[tuple[float, float, str]]:
     """Where the label of each mark stands so that none covers another: (x, y, anchor).
 
-    Right of the mark where there is room, else left; moved up and down in turn until it is free.
+    Right of the mark where there is room, else left; as little up or down as makes it free.
     """
-    taken: list[tuple[float, float, float]] = [(x - 6, x + 6, y) for x, y in marks]
+    points: list[_Span] = [(x - 6, x + 6, y) for x, y in marks]
+    labels: list[_Span] = []
     placed = []
     for (x, y), text in zip(marks, texts, strict=True):
         length = _CHARACTER_WIDTH * len(text)
         fits_right = x + 10 + length <= width - 2
         left = x + 10 if fits_right else x - 10 - length
-        for step in range(2 * len(texts) + 3):
-            away = (step + 1) // 2 * (1 if step % 2 else -1) * _LABEL_HEIGHT
-            row = min(max(y + away, _TOP), _HEIGHT - _BOTTOM - 6)
-            own = (left, left + length)
-            if not any(
-                a < own[1] and own[0] < b and abs(other - row) < _LABEL_HEIGHT for a, b, other in taken
-            ):
-                break
-        taken.append((*own, row))
+        own = (left, left + length)
+        # Where marks stand too close together for that, a label covers a mark rather than another label.
+        row = _nearest_row(y, own, points + labels)
+        row = _nearest_row(y, own, labels) if row is None else row
+        row = y if row is None else row
+        labels.append((*own, row))
         anchor = "start" if fits_right else "end"
         placed.append((round(own[0] if fits_right else own[1], 1), round(row + 4, 1), anchor))
     return placed
+
+
+def _nearest_row(y: float, own: tuple[float, float], taken: Sequence[_Span]) -> float | None:
+    """The free place nearest to ``y`` for a label that reaches over ``own``, None where there is none."""
+    beside = [other for start, end, other in taken if start < own[1] and own[0] < end]
+    rows = [y, *(other + side * _LABEL_HEIGHT for other in beside for side in (-1, 1))]
+    inside = [row for row in rows if _TOP <= row <= _HEIGHT - _BOTTOM - 6]
+    free = [row for row in inside if all(abs(other - row) >= _LABEL_HEIGHT - 1e-9 for other in beside)]
+    return min(free, key=lambda row: abs(row - y), default=None)
 
 
 def _horizontal(
