@@ -180,6 +180,7 @@ def test_a_reference_that_gives_nan_is_refused(tmp_path):
     assert caught.value.code == "EK702"
 
 
+@pytest.mark.slow
 def test_a_keras_model_is_converted_and_said_so(models):
     found = edgekit.debug(models.keras_cnn, models.tflite_cnn_int8, models.test_data, samples=8)
     assert found.verdict.value == "rounding"

@@ -221,6 +221,7 @@ def test_layers_written_out_compute_the_same():
         np.testing.assert_allclose(np.asarray(new(x)), np.asarray(plain(x, training=False)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_of_four_bits_are_four_bits_in_the_file(tmp_path):
     from ai_edge_litert import schema_py_generated as schema
 

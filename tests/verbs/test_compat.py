@@ -28,6 +28,7 @@ def test_an_int8_network_on_a_pi_and_an_npu(models):
     assert (npu.placed_pct, npu.findings) == (100, ())
 
 
+@pytest.mark.slow
 def test_a_keras_model_is_looked_at_as_the_file_that_it_becomes(models):
     found = edgekit.compat(models.keras_cnn, target="ethos-u55-128")
     assert found.artifact.format is Format.KERAS
