@@ -1,7 +1,6 @@
 """Intel's OpenVINO: its own format for CPUs, run here and compared; the NPU's program where its driver is."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ from edgekit import flatbuffer
 from edgekit.artifact import Artifact, Format
 from edgekit.compilation import Compilation, CompiledOperator
 from edgekit.compilers import _trial
+from edgekit.compilers._run import log_of, run
 from edgekit.errors import DependencyError, ModelError, UsageError
 from edgekit.findings import Finding
 from edgekit.target import Target
 from edgekit.toolchain import Toolchain
 
 _CHILD = Path(__file__).with_name("_openvino_child.py")
-_TIMEOUT_S = 1800.0
-_LOG = 8000
 # Integer kernels of another library round at every layer on their own.
 _NEAR_DB, _NEAR_INTEGER_DB = 60.0, 20.0
 
@@ -48,12 +46,8 @@ def compile(  # noqa: A001 - every compiler's
     given = {f"input_{number}": samples[spec.name] for number, spec in enumerate(inputs)}
     np.savez(folder / "samples.npz", **given)  # type: ignore[arg-type]
     words = [str(_CHILD), str(model), device, str(compiled), str(folder / "samples.npz")]
-    try:
-        done = toolchain.run(["python", *words], timeout_s=_TIMEOUT_S, folder=folder)
-    except subprocess.TimeoutExpired as error:
-        message = f"OpenVINO did not finish with {artifact.path} within {_TIMEOUT_S:.0f} seconds."
-        raise ModelError("EK391", message, "Compile a smaller model.") from error
-    log = (done.stdout + done.stderr)[-_LOG:]
+    done = run(toolchain, ["python", *words], artifact, folder)
+    log = log_of(done)
     if done.returncode:
         raise _failed(artifact, done.returncode, log)
     said = json.loads(done.stdout.splitlines()[-1])

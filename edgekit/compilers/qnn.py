@@ -1,12 +1,12 @@
 """Qualcomm's compiler for Hexagon NPUs, through ONNX Runtime's QNN provider; a toolchain that needs no device."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.artifact import Artifact, Format
 from edgekit.compilation import Compilation, CompiledOperator
+from edgekit.compilers._run import log_of, run
 from edgekit.errors import ModelError, TargetError
 from edgekit.target import Target
 from edgekit.toolchain import Toolchain
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 _CHILD = Path(__file__).with_name("_qnn_child.py")
-_TIMEOUT_S = 1800.0
-_LOG = 8000
 _CONTEXT = "EPContext"
 
 
@@ -37,13 +35,9 @@ def compile(  # noqa: A001 - every compiler's
     toolchain = Toolchain.load("qnn")
     model, compiled = folder / "model.onnx", folder / "context.onnx"
     _copy(artifact, model)
-    try:
-        words = [str(_CHILD), str(model), str(compiled), json.dumps(options)]
-        done = toolchain.run(["python", *words], timeout_s=_TIMEOUT_S, folder=folder)
-    except subprocess.TimeoutExpired as error:
-        message = f"The QNN provider did not finish with {artifact.path} within {_TIMEOUT_S:.0f} seconds."
-        raise ModelError("EK391", message, "Compile a smaller model.") from error
-    log = (done.stdout + done.stderr)[-_LOG:]
+    words = [str(_CHILD), str(model), str(compiled), json.dumps(options)]
+    done = run(toolchain, ["python", *words], artifact, folder)
+    log = log_of(done)
     if done.returncode:
         raise _failed(artifact, done.returncode, log)
     return Compilation(

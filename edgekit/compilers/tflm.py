@@ -5,7 +5,6 @@ machine: a file with an unknown operator is refused, the memory is measured, and
 """
 
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from edgekit.arena import activation_bytes
 from edgekit.artifact import Artifact, Format
 from edgekit.compilation import Compilation, CompiledOperator
 from edgekit.compilers import _trial
-from edgekit.errors import ModelError, TargetError, UsageError
+from edgekit.compilers._run import run
+from edgekit.errors import TargetError, UsageError
 from edgekit.findings import Finding, Level
 from edgekit.operators import Operator, operators
 from edgekit.target import Target
@@ -25,7 +25,6 @@ from edgekit.toolchain import Toolchain
 
 SUFFIXES = (".c", ".cc", ".cpp")
 _CHILD = Path(__file__).with_name("_tflm_child.py")
-_TIMEOUT_S = 600.0
 _ARENA_BYTES = 256 << 20
 _ALIGNMENT = 16
 _PER_LINE = 12
@@ -135,11 +134,7 @@ def tried(artifact: Artifact, toolchain: Toolchain, folder: Path) -> tuple[int, 
     model = folder / "model.tflite"
     model.write_bytes(artifact.path.read_bytes())
     words = [str(_CHILD), str(model), str(_ARENA_BYTES), str(len(outputs)), str(folder / "samples.npz")]
-    try:
-        done = toolchain.run(["python", *words], timeout_s=_TIMEOUT_S, folder=folder)
-    except subprocess.TimeoutExpired as error:
-        message = f"TensorFlow Lite Micro did not finish with {artifact.path} in {_TIMEOUT_S:.0f} s."
-        raise ModelError("EK391", message, "Compile a smaller model.") from error
+    done = run(toolchain, ["python", *words], artifact, folder)
     total = _TOTAL.search(done.stdout + done.stderr)
     if done.returncode or total is None:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or [

@@ -2,19 +2,17 @@
 
 import csv
 import signal
-import subprocess
 from pathlib import Path
 
 from edgekit import flatbuffer
 from edgekit.artifact import Artifact, Format
 from edgekit.compilation import Compilation, CompiledOperator
+from edgekit.compilers._run import log_of, run
 from edgekit.errors import ModelError, TargetError
 from edgekit.operators import operators
 from edgekit.target import Target
 from edgekit.toolchain import Toolchain
 
-_TIMEOUT_S = 1800.0
-_LOG = 8000
 _KIB = 1024
 _MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 
@@ -40,12 +38,8 @@ def compile(  # noqa: A001 - every compiler's
     model.write_bytes(artifact.path.read_bytes())
     words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", value)]
     command = ["vela", str(model), "--config", "Arm/vela.ini", *words, "--verbose-performance"]
-    try:
-        done = toolchain.run([*command, "--output-dir", str(folder)], timeout_s=_TIMEOUT_S, folder=folder)
-    except subprocess.TimeoutExpired as error:
-        message = f"Vela did not finish with {artifact.path} within {_TIMEOUT_S:.0f} seconds."
-        raise ModelError("EK391", message, "Compile a smaller model.") from error
-    log = (done.stdout + done.stderr)[-_LOG:]
+    done = run(toolchain, [*command, "--output-dir", str(folder)], artifact, folder)
+    log = log_of(done)
     compiled = folder / "model_vela.tflite"
     if done.returncode or not _is_readable(compiled):
         raise _failed(artifact, done.returncode, log)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from accelerators.real_placement import opened
 from ai_edge_litert import schema_py_generated as schema
 from devicelab.processes import UnavailableError
 from devicelab.software_gpu import software_gpu
@@ -13,7 +14,6 @@ from edgekit.artifact import Format
 from edgekit.errors import TargetError
 from edgekit.operators import operators
 from edgekit.target import Target
-from edgekit.worker_process import WorkerProcess
 
 _GPU = Target.load("linux-gpu")
 
@@ -29,22 +29,11 @@ def gpu(monkeypatch):
 
 def gpu_took(path):
     """The share of the operators in percent, None where the accelerator refuses the file."""
-    with WorkerProcess(str(path)) as worker:
-        try:
-            opened = worker.ask(
-                "open",
-                deadline_s=120,
-                model=str(path),
-                runtime="litert",
-                threads=1,
-                xnnpack=False,
-                delegate={"library": "gpu", "options": {}},
-                seed=0,
-                cpu_affinity=[],
-            )
-        except TargetError as error:
-            return None if "refuses the model" in error.message else error.message
-    return opened["placement"]["accelerated_pct"]
+    try:
+        found = opened(path, delegate={"library": "gpu", "options": {}})
+    except TargetError as error:
+        return None if "refuses the model" in error.message else error.message
+    return found["placement"]["accelerated_pct"]
 
 
 def predicted(path):
