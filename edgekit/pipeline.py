@@ -10,6 +10,7 @@ from edgekit.engines import Job, engine
 from edgekit.errors import EdgekitError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
+from edgekit.onnx_to_tflite import onnx_to_tflite
 from edgekit.passes.add_signature import add_signature
 from edgekit.passes.compact import compact
 from edgekit.passes.compact_onnx import compact_onnx
@@ -124,6 +125,11 @@ def _torch_to_onnx(source: Path, output: Path, settings: Settings) -> list[Findi
     return []
 
 
+def _onnx_to_tflite(source: Path, output: Path, settings: Settings) -> list[Finding]:
+    onnx_to_tflite(source, output, batch=settings.batch)
+    return []
+
+
 def _fix_batch(source: Path, output: Path, settings: Settings) -> list[Finding]:
     model = source.read_bytes()
     output.write_bytes(model if settings.batch is None else fix_batch(model, settings.batch))
@@ -166,6 +172,7 @@ _STEPS: dict[str, Callable[[Path, Path, Settings], list[Finding]]] = {
     "export_onnx": _export_onnx,
     "torch_to_tflite": _torch_to_tflite,
     "torch_to_onnx": _torch_to_onnx,
+    "onnx_to_tflite": _onnx_to_tflite,
     "fix_batch": _fix_batch,
     "spell_out": _spell_out,
     "add_signature": _add_signature,

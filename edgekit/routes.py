@@ -26,6 +26,7 @@ ROUTES = {
     (Format.SAVED_MODEL, Format.ONNX): _TF2ONNX,
     (Format.PYTORCH, Format.TFLITE): Route("litert_torch", ("torch_to_tflite",)),
     (Format.PYTORCH, Format.ONNX): Route("torch_onnx", ("torch_to_onnx",)),
+    (Format.ONNX, Format.TFLITE): Route("onnx2tf", ("onnx_to_tflite",)),
     # tf2onnx takes the batch size that the file has, and needs what is left out.
     (Format.TFLITE, Format.ONNX): Route("tf2onnx", ("fix_batch", "spell_out", "export_onnx")),
 }

@@ -110,6 +110,8 @@ class Toolchain:
                     "install",
                     "--no-input",
                     "--require-hashes",
+                    # The list is whole, and may hold a build without CUDA in place of the one that is asked for.
+                    "--no-deps",
                 ]
                 self._pip([*pip, *options, "-r", str(self.requirements)])
                 tell(f"trying {' '.join(self.health)}")
@@ -167,10 +169,18 @@ class Toolchain:
             DependencyError: It is not installed.
             subprocess.TimeoutExpired: It takes longer.
         """
+        self.require()
+        return self._run(command, timeout_s, folder)
+
+    def require(self) -> None:
+        """Refuse to go on where it is not installed.
+
+        Raises:
+            DependencyError: It is not.
+        """
         if not self.is_installed:
             message = f"The toolchain {self.name} is not installed."
             raise DependencyError("EK630", message, f"Install it: edgekit toolchain install {self.name}")
-        return self._run(command, timeout_s, folder)
 
     def _run(
         self, command: Sequence[str], timeout_s: float, folder: Path | None

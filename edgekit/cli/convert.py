@@ -22,6 +22,7 @@ Examples:
   edgekit convert model.keras -o model.tflite --data test.npz
   edgekit convert saved_model/ -o model.onnx --check-both
   edgekit convert model.pt2 -o model.tflite --data test.npz
+  edgekit toolchain install onnx2tf; edgekit convert model.onnx -o model.tflite
   edgekit convert net.py:make -o model.tflite --layout nhwc
   edgekit convert model.tflite -o model.onnx --data images/ --preprocess imagenet-torch --check-samples 100
 """
@@ -64,9 +65,9 @@ Examples:
 def command(model: Path, output: Path, **options: Any) -> Outcome:
     """Convert MODEL to .tflite or .onnx, and compare their outputs.
 
-    MODEL is a Keras file, a SavedModel, a .tflite file, a program of PyTorch (.pt2), or FILE.py:function, which is
-    run and returns a PyTorch module with its example inputs. A result that computes something else is refused;
-    smaller differences are findings.
+    MODEL is a Keras file, a SavedModel, a .tflite or .onnx file, a program of PyTorch (.pt2), or FILE.py:function,
+    which is run and returns a PyTorch module with its example inputs. A result that computes something else is
+    refused; smaller differences are findings.
     """
     import edgekit
 

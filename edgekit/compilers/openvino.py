@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import flatbuffer
+from edgekit import flatbuffer, onnx_model
 from edgekit.artifact import Artifact, Format
 from edgekit.compilation import Compilation, CompiledOperator
 from edgekit.compilers import _trial
@@ -83,9 +83,7 @@ def beside(target: Target) -> tuple[str, ...]:
 def _copy(artifact: Artifact, path: Path) -> None:
     """A copy in which every tensor has a name, without which OpenVINO reads no ``.tflite`` file."""
     if artifact.format is Format.ONNX:
-        import onnx
-
-        onnx.save(onnx.load(str(artifact.path)), str(path))
+        onnx_model.save(onnx_model.load(artifact.path), path, named=artifact.path)
         return
 
     def name(tree: Any) -> None:

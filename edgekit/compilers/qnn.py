@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit import onnx_model
 from edgekit.artifact import Artifact, Format
 from edgekit.compilation import Compilation, CompiledOperator
 from edgekit.compilers._run import log_of, run
@@ -34,7 +35,7 @@ def compile(  # noqa: A001 - every compiler's
     options = {key: value for key, value in target.compiler.items() if key != "name"}
     toolchain = Toolchain.load("qnn")
     model, compiled = folder / "model.onnx", folder / "context.onnx"
-    _copy(artifact, model)
+    onnx_model.save(onnx_model.load(artifact.path), model, named=artifact.path)
     words = [str(_CHILD), str(model), str(compiled), json.dumps(options)]
     done = run(toolchain, ["python", *words], artifact, folder)
     log = log_of(done)
@@ -68,13 +69,6 @@ def _check(artifact: Artifact, target: Target) -> None:
         raise TargetError(
             "EK390", message, "Fix them when exporting; edgekit convert --batch fixes the batch."
         )
-
-
-def _copy(artifact: Artifact, path: Path) -> None:
-    """A copy that needs no other file: what lies outside of the model is taken in."""
-    import onnx
-
-    onnx.save(onnx.load(str(artifact.path)), str(path))
 
 
 def _failed(artifact: Artifact, code: int, log: str) -> ModelError:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from edgekit import onnx_model
 from edgekit.artifact import Format
 from edgekit.engines import Job
 from edgekit.errors import EdgekitError, ModelError
@@ -27,8 +28,6 @@ OUTPUT_FORMAT = Format.ONNX
 # Per-channel QuantizeLinear came with opset 13, 4- and 16-bit integers with opset 21.
 _QDQ_OPSET = 13
 _WIDE_QDQ_OPSET = 21
-# Before IR version 4 every initializer had to be a graph input as well.
-_IR_WITH_CONSTANTS = 4
 
 
 def refuses(recipe: Recipe) -> str:
@@ -48,13 +47,11 @@ def quantize(job: Job) -> list[Finding]:
     Raises:
         ModelError: The tools fail on this model.
     """
-    import onnx
-
     try:
         with _silence(), TemporaryDirectory(prefix="edgekit-") as folder:
             model = _prepared(job, Path(folder))
             quantized = _QUANTIZERS[job.recipe.default.mode](model, job, Path(folder))
-            onnx.save(quantized, job.output)
+            onnx_model.save(quantized, job.output, named=job.source.path)
     except (OSError, EdgekitError):
         raise
     except Exception as error:
@@ -72,9 +69,9 @@ def _prepared(job: Job, folder: Path) -> "ModelProto":
     import onnx
     from onnx import version_converter
 
-    model = onnx.load(job.source.path)
-    _make_constant(model)
-    _bind_batch(model, job.batch)
+    model = onnx_model.load(job.source.path)
+    onnx_model.make_constant(model)
+    onnx_model.bind_batch(model, job.batch)
     wanted = _WIDE_QDQ_OPSET if _is_wide(job.recipe.default) else _QDQ_OPSET
     opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
     if opset < wanted and job.recipe.default.mode is not Mode.FLOAT16:
@@ -83,15 +80,6 @@ def _prepared(job: Job, folder: Path) -> "ModelProto":
     _name_nodes(model)
     _flatten_biases(model)
     return model
-
-
-def _make_constant(model: "ModelProto") -> None:
-    """Old files list weights among the inputs too, where they count as changeable and nothing is folded."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    changeable = [value for value in model.graph.input if value.name not in constants]
-    del model.graph.input[:]
-    model.graph.input.extend(changeable)
-    model.ir_version = max(model.ir_version, _IR_WITH_CONSTANTS)
 
 
 def _optimized(model: "ModelProto", folder: Path) -> "ModelProto":
@@ -111,23 +99,6 @@ def _optimized(model: "ModelProto", folder: Path) -> "ModelProto":
 
 def _is_wide(precision: Precision) -> bool:
     return precision.mode is Mode.STATIC and (precision.weight_bits, precision.activation_bits) != (8, 8)
-
-
-def _bind_batch(model: "ModelProto", batch: int | None) -> None:
-    """Give a free first dimension of every input the size of the batch."""
-    if batch is None:
-        return
-    constants = {tensor.name for tensor in model.graph.initializer}
-    for value in model.graph.input:
-        dimensions = value.type.tensor_type.shape.dim
-        if value.name not in constants and dimensions and not dimensions[0].dim_value:
-            dimensions[0].dim_value = batch
-    for value in model.graph.output:
-        dimensions = value.type.tensor_type.shape.dim
-        if dimensions and not dimensions[0].dim_value:
-            dimensions[0].dim_value = batch
-    # Shapes further in were inferred for a free batch.
-    del model.graph.value_info[:]
 
 
 def _name_nodes(model: "ModelProto") -> None:

@@ -11,7 +11,7 @@ from edgekit.passes.set_layout import AWAY_FROM, TO_NCHW, TO_NHWC, Layout, Layou
 from edgekit.tensor import Array
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 _SPATIAL = frozenset(
     {"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "GlobalAveragePool"}
@@ -61,7 +61,7 @@ def set_layout_onnx(model: bytes, layout: Layout) -> LayoutChange:
     graph = proto.graph
     stored = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in stored]
-    ends = dict(_ends(graph, inputs))
+    ends = dict(_ends(graph, inputs, graph.output))
     moved = {name: found for name, found in ends.items() if found is not None and found != layout}
     unknown = tuple(name for name, found in ends.items() if found is None)
     if not moved:
@@ -77,9 +77,18 @@ def set_layout_onnx(model: bytes, layout: Layout) -> LayoutChange:
     return LayoutChange(result, tuple(moved), unknown)
 
 
-def _ends(graph: "GraphProto", inputs: "Sequence[ValueInfoProto]") -> Iterator[tuple[str, Layout | None]]:
+def images_in(model: "ModelProto") -> list[str]:
+    """The inputs in which images lie as convolutions of ONNX read them, NCHW: ``["image"]``."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    return [name for name, found in _ends(model.graph, inputs, []) if found == "nchw"]
+
+
+def _ends(
+    graph: "GraphProto", inputs: "Sequence[ValueInfoProto]", outputs: "Sequence[ValueInfoProto]"
+) -> Iterator[tuple[str, Layout | None]]:
     """Inputs and outputs of rank four with their layout, None where nothing tells."""
-    for values, forward in ((inputs, True), (graph.output, False)):
+    for values, forward in ((inputs, True), (outputs, False)):
         for value in values:
             if len(value.type.tensor_type.shape.dim) == 4:
                 yield value.name, _layout(graph, value.name, forward=forward)

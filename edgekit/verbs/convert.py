@@ -107,8 +107,8 @@ def convert(
     """Convert a model file, and compare the outputs of both in float.
 
     Args:
-        model: A Keras, SavedModel, TFLite or PyTorch model; or ``FILE.py:function``, which is run and gives a PyTorch
-            module with its example inputs: its exported program is then written beside the output, as ``.pt2``.
+        model: A Keras, SavedModel, TFLite, ONNX or PyTorch model; or ``FILE.py:function``, which is run and gives a
+            PyTorch module with its example inputs: its program is then written beside the output, as ``.pt2``.
         output: The file to write; its suffix says the format where ``format`` does not.
         format: ``"tflite"`` or ``"onnx"``.
         data: Samples on which the outputs are compared; None for random ones.
