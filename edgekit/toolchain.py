@@ -73,6 +73,11 @@ class Toolchain:
         )
 
     @property
+    def python(self) -> Path:
+        """Its Python, which is there once it is installed."""
+        return self.folder / "bin" / "python"
+
+    @property
     def is_installed(self) -> bool:
         """Whether it is there and whole."""
         return (self.folder / _MARK).is_file()
@@ -104,7 +109,7 @@ class Toolchain:
                 self._pip([sys.executable, "-m", "venv", str(folder)])
                 tell(f"installing {self.package} {self.version} (about {self.needs_mb} MB)")
                 pip = [
-                    str(folder / "bin" / "python"),
+                    str(self.python),
                     "-m",
                     "pip",
                     "install",
@@ -189,7 +194,7 @@ class Toolchain:
         # Through the environment's Python: the first line of a script breaks where paths are long.
         script = [] if program == "python" else [str(self.folder / "bin" / program)]
         return subprocess.run(
-            [str(self.folder / "bin" / "python"), "-P", *script, *arguments],
+            [str(self.python), "-P", *script, *arguments],
             capture_output=True,
             text=True,
             errors="replace",
