@@ -13,9 +13,9 @@ from edgekit.devices.device import Device
 from edgekit.devices.session import choose_runtime, place, start_worker
 from edgekit.devices.shell import Shell
 from edgekit.errors import DeviceError
-from edgekit.interleaved import Subject
+from edgekit.interleaved import Delegate, Subject
 from edgekit.measurement import Conditions
-from edgekit.worker_process import WorkerProcess
+from edgekit.worker_process import WorkerProcess, start_here
 
 _ANSWER_S = 30.0
 # Raspberry Pi's firmware and Android's services, where they are.
@@ -50,9 +50,12 @@ class Bench(Protocol):
 
 
 class HostBench:
-    """This machine."""
+    """This machine; ``delegate`` is what models will be asked to run on."""
 
     name = "local"
+
+    def __init__(self, delegate: Delegate | None = None) -> None:
+        self._delegate = delegate
 
     def __enter__(self) -> Self:
         self._probe = WorkerProcess("this machine")
@@ -65,11 +68,15 @@ class HostBench:
 
     def subject(self, artifact: Artifact, runtime: str | None) -> Subject:
         """See ``Bench.subject``: the runtime was chosen by the format."""
+        if self._delegate is not None:
+            self._delegate.require(runtime or "", is_here=True)
         return Subject(artifact, runtime or "")
 
     def worker(self, subject: Subject) -> WorkerProcess:
         """See ``Bench.worker``."""
-        return WorkerProcess(subject.artifact.path.name)
+        toolchain = None if self._delegate is None else self._delegate.toolchain(subject.runtime)
+        python = None if toolchain is None else toolchain.python
+        return WorkerProcess(subject.artifact.path.name, start_here(python))
 
     def conditions(self, workers: Sequence[WorkerProcess], window_s: float) -> Conditions:
         """See ``Bench.conditions``."""
@@ -78,10 +85,11 @@ class HostBench:
 
 
 class DeviceBench:
-    """A device, over its link, which is made when the context is entered."""
+    """A device, over its link, which is made when the context is entered; ``delegate`` as for ``HostBench``."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, delegate: Delegate | None = None) -> None:
         self.name = device.name
+        self._delegate = delegate
         self._device = device
         self._probe: WorkerProcess | None = None
 
@@ -102,7 +110,7 @@ class DeviceBench:
 
     def subject(self, artifact: Artifact, runtime: str | None) -> Subject:
         """See ``Bench.subject``: the model is sent there, unless it is there already."""
-        chosen = choose_runtime(self._shell, artifact, runtime)
+        chosen = choose_runtime(self._shell, artifact, runtime, self._delegate)
         path = place(self._shell, artifact)
         if self._probe is None:
             self._probe = self._stack.enter_context(start_worker(self._shell, chosen, artifact, path))
@@ -110,7 +118,7 @@ class DeviceBench:
 
     def worker(self, subject: Subject) -> WorkerProcess:
         """See ``Bench.worker``."""
-        chosen = choose_runtime(self._shell, subject.artifact, subject.runtime)
+        chosen = choose_runtime(self._shell, subject.artifact, subject.runtime, self._delegate)
         return start_worker(self._shell, chosen, subject.artifact, subject.path or "")
 
     def conditions(self, workers: Sequence[WorkerProcess], window_s: float) -> Conditions:

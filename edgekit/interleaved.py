@@ -18,6 +18,7 @@ from edgekit.catalog import unknown
 from edgekit.errors import UsageError
 from edgekit.measurement import Measurement
 from edgekit.raw_tensors import RawSets
+from edgekit.toolchain import Toolchain
 from edgekit.worker_process import WorkerProcess
 
 # The formats that each runtime opens, the first choice for a format first; native is for devices alone.
@@ -29,11 +30,13 @@ RUNTIMES = {
 }
 
 _GPU = "gpu"
+# ONNX Runtime's build for GPUs has the same module name as the one for CPUs.
+_ONNX_GPU = "onnxruntime-webgpu"
 _PRECISE = {"precision": "float32"}
 _INSTEAD = {
     "native": "Name the library of a GPU delegate on the device, --delegate /PATH/LIBRARY, or use --runtime litert.",
     "tflite_runtime": "Name the library of a GPU delegate, --delegate /PATH/LIBRARY, or use --runtime litert.",
-    "onnxruntime": "Leave --delegate out, or give a .tflite model.",
+    "onnxruntime": "Leave --delegate out, give a .tflite model, or run it here: --device local.",
 }
 _ROUNDS = 30
 _MIN_ROUNDS = 10
@@ -55,8 +58,9 @@ _TIMED = 0.25
 class Delegate:
     """A TFLite delegate of the machine that runs the model.
 
-    Either a library there, as in ``libneuron.so,cache=/tmp``, or ``gpu``: LiteRT's own accelerator. Many GPUs compute
-    real numbers in 16 bits unless they are told otherwise, with ``gpu,precision=float32``.
+    Either a library there, as in ``libneuron.so,cache=/tmp``, or ``gpu``: LiteRT's own accelerator, or ONNX Runtime's
+    WebGPU provider. In LiteRT many GPUs compute real numbers in 16 bits unless they are told otherwise, with
+    ``gpu,precision=float32``; ONNX Runtime computes in the types of the file.
     """
 
     library: str
@@ -78,13 +82,13 @@ class Delegate:
         delegate = cls(library, {key: value for key, _, value in pairs})
         if delegate.is_gpu and dict(delegate.options) not in ({}, _PRECISE):
             raise UsageError(
-                "EK523", f"{text!r}: LiteRT's GPU takes no such option.", "Use gpu or gpu,precision=float32."
+                "EK523", f"{text!r}: the GPU takes no such option.", "Use gpu or gpu,precision=float32."
             )
         return delegate
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it is LiteRT's own accelerator, and no library."""
+        """Whether it is the GPU that a runtime reaches itself, and no library."""
         return self.library == _GPU
 
     @property
@@ -92,16 +96,28 @@ class Delegate:
         """What messages call it."""
         return "the GPU" if self.is_gpu else Path(self.library).name
 
-    def require(self, runtime: str) -> None:
-        """Make sure that a runtime can use it.
+    def require(self, runtime: str, *, is_here: bool) -> None:
+        """Make sure that a runtime can use it; ``is_here`` says whether it runs on this machine.
 
         Raises:
             UsageError: It is the GPU, and the runtime has none.
+            DependencyError: The toolchain that has it is not installed.
         """
-        if self.is_gpu and runtime != "litert":
+        if not self.is_gpu or runtime == "litert":
+            return
+        toolchain = self.toolchain(runtime)
+        if toolchain is None or not is_here:
+            where = "" if is_here else " on a device"
             raise UsageError(
-                "EK542", f"{runtime} has no GPU of its own: {_GPU} is LiteRT's.", _INSTEAD[runtime]
+                "EK542",
+                f"{runtime} has no GPU of its own{where}: {_GPU} is LiteRT's, or ONNX Runtime's on this machine.",
+                _INSTEAD[runtime],
             )
+        toolchain.require()
+
+    def toolchain(self, runtime: str) -> Toolchain | None:
+        """The environment in which a runtime of this machine has it; None is edgekit's own."""
+        return Toolchain.load(_ONNX_GPU) if self.is_gpu and runtime == "onnxruntime" else None
 
     def describe(self) -> dict[str, Any]:
         """The delegate as it stands in JSON documents."""
@@ -178,8 +194,6 @@ class Runner:
         self._options = options
         self._blocks: list[tuple[float, ...]] = []
         self._starts_ns: list[int] = []
-        if options.delegate is not None:
-            options.delegate.require(subject.runtime)
         opened = process.ask(
             "open",
             deadline_s=options.deadline_s,

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import ctypes
 import functools
 import gc
 import importlib
@@ -48,6 +49,8 @@ STEADY_WINDOWS = 3
 STEADY_TOLERANCE = 0.03
 
 LOAD_RUNS = 1000
+
+_VULKAN_KINDS = {1: "Integrated GPU", 2: "Discrete GPU", 3: "Virtual GPU", 4: "CPU"}
 
 # What LiteRT's newer interface takes and gives.
 _GPU_DTYPES = {"float32", "float16", "int32", "int8", "uint8", "bool"}
@@ -352,13 +355,16 @@ class OnnxSession:
 
     def load(self) -> None:
         """Open the file: the runtime optimizes the graph here."""
+        self._session = self._module.InferenceSession(
+            self._request["model"], self._options(), providers=[self.delegate]
+        )
+
+    def _options(self) -> Any:
         options = self._module.SessionOptions()
         options.intra_op_num_threads = self._request["threads"]
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = self._module.InferenceSession(
-            self._request["model"], options, providers=[self.delegate]
-        )
+        return options
 
     def inputs(self) -> list[dict[str, Any]]:
         """Name, shape (None where free) and dtype of each input."""
@@ -397,17 +403,99 @@ class OnnxSession:
         return None
 
 
+class OnnxGpuSession(OnnxSession):
+    """A model in ONNX Runtime, on its WebGPU execution provider; what the GPU does not take runs on the CPU.
+
+    Real numbers are computed in the types of the file. The first run is profiled, because nothing else tells where a
+    node runs: later runs are not slowed down by that.
+    """
+
+    def __init__(self, package: str, request: dict[str, Any]) -> None:
+        super().__init__(package, {**request, "delegate": None})
+        self._provider = "WebGpuExecutionProvider"
+        if self._provider not in self._module.get_available_providers():
+            raise WorkerError("gpu", f"ONNX Runtime {self._module.__version__} is built without WebGPU")
+        self.version = self._module.__version__
+        self.delegate = "gpu"
+
+    def load(self) -> None:
+        """Open the file. Without a GPU the runtime would take the CPU, and only print that on standard output."""
+        self._folder = tempfile.TemporaryDirectory(prefix="edgekit-")
+        options = self._options()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(self._folder.name, "run"))
+        try:
+            self._session = self._module.InferenceSession(
+                self._request["model"], options, providers=[self._provider], enable_fallback=0
+            )
+        except Exception as error:
+            if "webgpu" not in str(error).lower():
+                raise
+            raise WorkerError("gpu", f"ONNX Runtime finds no GPU ({_onnx_reason(error)})") from error
+        if self._provider not in self._session.get_providers():
+            raise WorkerError("gpu", "ONNX Runtime took the CPU instead")
+
+    def prepare(self, feeds: list[list[Any]]) -> None:
+        """See ``OnnxSession``; a run is the way of the inputs to the GPU, the work, and the way of the outputs back."""
+        super().prepare(feeds)
+        run = self.invoke
+
+        def invoke() -> None:
+            try:
+                run()
+            except Exception as error:
+                raise WorkerError("gpu", f"the GPU refuses the model ({_onnx_reason(error)})") from error
+
+        self.invoke = invoke
+
+    def placement(self) -> dict[str, Any]:
+        """Which nodes ran on the GPU, of the graph as the runtime optimized it; copies to and fro are none."""
+        events = json.loads(Path(self._session.end_profiling()).read_text())
+        self._folder.cleanup()
+        told = (event["args"] | {"node": event["name"]} for event in events if "args" in event)
+        # A node in a loop runs many times.
+        nodes = {(one["node"], one["node_index"]): one for one in told if one.get("provider")}
+        described = [
+            {"op": one["op_name"], "accelerated": one["provider"] == self._provider}
+            for one in nodes.values()
+            if not one["op_name"].startswith("Memcpy")
+        ]
+        taken = sum(one["accelerated"] for one in described)
+        if not taken:
+            self.delegate = "none"
+        percent = 100 * taken / len(described) if described else 0.0
+        return {"accelerated_pct": round(percent, 1), "ops": described}
+
+    def accelerator(self) -> dict[str, Any]:
+        """Which GPU it is; the runtime does not tell, so that with several of them it is one of those named."""
+        devices = _vulkan_devices()
+        kinds = {kind for _, kind in devices}
+        return {
+            "name": " or ".join(name for name, _ in devices) or None,
+            "type": kinds.pop() if len(kinds) == 1 else None,
+            "outside": [],
+            "warnings": [],
+        }
+
+
+def _wants_gpu(request: dict[str, Any]) -> bool:
+    return (request.get("delegate") or {}).get("library") == "gpu"
+
+
 def _litert(request: dict[str, Any]) -> Any:
     """LiteRT: its GPU is reached by another interface than all else."""
-    if (request.get("delegate") or {}).get("library") == "gpu":
-        return GpuSession(request)
-    return TfliteSession("ai_edge_litert", request)
+    return GpuSession(request) if _wants_gpu(request) else TfliteSession("ai_edge_litert", request)
+
+
+def _onnxruntime(request: dict[str, Any]) -> Any:
+    """ONNX Runtime, in the build for GPUs where one is asked for: both are the same module."""
+    return (OnnxGpuSession if _wants_gpu(request) else OnnxSession)("onnxruntime", request)
 
 
 RUNTIMES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "litert": _litert,
     "tflite_runtime": functools.partial(TfliteSession, "tflite_runtime"),
-    "onnxruntime": functools.partial(OnnxSession, "onnxruntime"),
+    "onnxruntime": _onnxruntime,
 }
 
 
@@ -465,6 +553,10 @@ class Worker:
             raise WorkerError("model", _sentence(error)) from error
         peak = self._memory.read()
         self._session = session
+        self._memory.pause()
+        placed = session.placement()
+        seen = {"accelerator": session.accelerator()} if hasattr(session, "accelerator") else {}
+        self._memory.resume()
         shapes = [list(values.shape) for values in self._feeds[0]]
         return {
             "runtime_version": session.version,
@@ -475,8 +567,8 @@ class Worker:
             "batch": shapes[0][0] if shapes and shapes[0] else 1,
             "inputs": [{**spec, "used_shape": shape} for spec, shape in zip(specs, shapes)],
             "outputs": session.outputs(),
-            "placement": session.placement(),
-            **({"accelerator": session.accelerator()} if isinstance(session, GpuSession) else {}),
+            "placement": placed,
+            **seen,
             **peak,
         }
 
@@ -846,6 +938,36 @@ def _gpu_refusal(said: str, error: Exception) -> str:
     if "WebGPU environment" in said and "Created a WebGPU environment" not in said:
         return f"LiteRT finds no GPU ({reason})"
     return f"the GPU refuses the model ({reason})"
+
+
+def _onnx_reason(error: Exception) -> str:
+    """What ONNX Runtime says without the place in its source code."""
+    text = _sentence(error).rpartition("Status Message: ")[2].rpartition(" was false. ")[2]
+    return re.sub(r"^\S+\.(?:cc|h):\d+ (?:\w+ )?", "", text).strip(" .")
+
+
+def _vulkan_devices() -> list[tuple[str, str]]:
+    """Name and kind of every device that Vulkan finds; none where it cannot be asked."""
+    try:
+        vulkan = ctypes.CDLL("libvulkan.so.1")
+    except OSError:
+        return []
+    instance, count = ctypes.c_void_p(), ctypes.c_uint32()
+    # A VkInstanceCreateInfo has 64 bytes: the first field is its own type, 1, and the rest may be empty.
+    if vulkan.vkCreateInstance((ctypes.c_uint64 * 8)(1), None, ctypes.byref(instance)):
+        return []
+    vulkan.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), None)
+    handles, found = (ctypes.c_void_p * count.value)(), []
+    vulkan.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), handles)
+    for handle in handles[: count.value]:
+        # VkPhysicalDeviceProperties, 824 bytes: after four numbers the kind of device, and 256 bytes of name.
+        properties = ctypes.create_string_buffer(1024)
+        vulkan.vkGetPhysicalDeviceProperties(ctypes.c_void_p(handle), properties)
+        kind = int.from_bytes(properties.raw[16:20], sys.byteorder)
+        name = properties.raw[20:276].partition(b"\0")[0].decode(errors="replace")
+        found.append((name, _VULKAN_KINDS.get(kind, "other")))
+    vulkan.vkDestroyInstance(instance, None)
+    return found
 
 
 def _order(specs: list[dict[str, Any]], names: list[str]) -> list[int]:

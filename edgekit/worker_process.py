@@ -67,9 +67,9 @@ class Stream(Protocol):
         """End it, and free everything."""
 
 
-def start_here() -> ProcessChannel:
-    """A worker on this machine, in edgekit's own Python."""
-    return ProcessChannel([sys.executable, str(WORKER)])
+def start_here(python: Path | None = None) -> ProcessChannel:
+    """A worker on this machine, in edgekit's own Python or in that of a toolchain."""
+    return ProcessChannel([sys.executable if python is None else str(python), str(WORKER)])
 
 
 class WorkerProcess:
@@ -195,11 +195,12 @@ class WorkerProcess:
                     "Check the library's path there and that it is built for the same machine and runtime.",
                 )
             case "gpu":
+                more = ", and LiteRT with its WebGPU accelerator (on a device: edgekit device setup --with-webgpu)"
                 return TargetError(
                     "EK536",
                     f"The GPU cannot be used {self._place}: {message}.",
-                    "It takes a GPU with a Vulkan driver, and LiteRT with its WebGPU accelerator (on a device: "
-                    "edgekit device setup --with-webgpu). Without --delegate gpu the model runs on the CPU.",
+                    f"It takes a GPU with a Vulkan driver{more if self._runtime == 'litert' else ''}. "
+                    "Without --delegate gpu the model runs on the CPU.",
                 )
             case "dependency":
                 hint = f"Install it: {_INSTALL.get(self._runtime, f'pip install {self._runtime}')}"

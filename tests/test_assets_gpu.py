@@ -1,5 +1,6 @@
 """Public models on a GPU that the processor plays: what comes out, and whether wrong numbers are seen."""
 
+import numpy as np
 import pytest
 from devicelab.command_line import CommandLine, codes
 
@@ -70,3 +71,58 @@ def test_a_run_ends_when_the_outputs_are_there(user, assets):
     """The interface returns after 0.1 ms with the work still before it: 12 million multiplications, on a processor."""
     words = ("benchmark", assets / f"{_IC}.tflite", "--device", "local", "--delegate", "gpu", "--runs", "5")
     assert user.run(*words)["result"]["latency_ms"]["min"] > 0.5
+
+
+@pytest.fixture
+def onnx_user(gpu, onnx_gpu, tmp_path):
+    """One whose cache has ONNX Runtime for GPUs."""
+    user = CommandLine(tmp_path, gpu)
+    user.share_toolchains(onnx_gpu)
+    return user
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "data", "contract", "count"),
+    [
+        ("mnist-models/mnist-8.onnx", "data/mnist_test5k.npz", "raw-0-255-gray-nchw", 60),
+        (
+            "mlperf-tiny-vww-onnx/vww_96_float.onnx",
+            "data/coco_person96_128.npz",
+            "unit-range-rgb-nchw",
+            12,
+        ),
+    ],
+)
+def test_onnx_runtime_answers_there_what_it_answers_here(onnx_user, assets, model, data, contract, count):
+    words = ("evaluate", assets / model, "--data", assets / data, "--preprocess", contract)
+    words = (*words, "--samples", str(count))
+    here = onnx_user.run(*words)["result"]
+    document = onnx_user.run(*words, "--device", "local", "--delegate", "gpu")
+    result = document["result"]
+    assert (result["runtime"], result["delegate"]) == ("onnxruntime", "gpu")
+    assert result["value"] == here["value"]
+    assert result["agreement"]["value"] == 1
+    # Of logits up to 10,000 for digits, and of probabilities.
+    assert 0 < result["agreement"]["max_abs"] < 0.01
+    assert "EK543" in codes(document)
+    assert not {"EK511", "EK512"} & set(codes(document))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2])
+def test_onnx_runtime_takes_models_with_states(onnx_user, assets, tmp_path, number):
+    model = assets / f"dtln/model_{number}.onnx"
+    generator = np.random.default_rng(0)
+    features = {1: ("input_2", 257), 2: ("input_4", 512)}[number]
+    states = {1: "input_3", 2: "input_5"}[number]
+    samples = {
+        features[0]: generator.random((20, 1, features[1]), np.float32),
+        states: generator.normal(size=(20, 2, 128, 2)).astype(np.float32),
+    }
+    np.savez(tmp_path / "data.npz", **samples)
+    there = ("--device", "local", "--delegate", "gpu")
+    words = ("evaluate", model, "--data", tmp_path / "data.npz", "--metric", "snr", "--reference", model)
+    assert onnx_user.run(*words, *there)["result"]["value"] > 100
+    measured = onnx_user.run("benchmark", model, *there, "--runs", "3", "--require-placement", "100")
+    assert measured["result"]["placement"]["accelerated_pct"] == 100

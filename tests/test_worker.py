@@ -95,6 +95,13 @@ def test_measures_a_model_alone_in_an_empty_folder(tmp_path, dense_onnx):
     assert measured["start_ns"] > 0
 
 
+def test_onnx_runtime_for_cpus_is_no_gpu(tmp_path, dense_onnx):
+    gpu = {"library": "gpu", "options": {}}
+    [reply] = run_worker(tmp_path, [opening(dense_onnx, delegate=gpu)])
+    assert reply["error"]["kind"] == "gpu"
+    assert "built without WebGPU" in reply["error"]["message"]
+
+
 def test_peak_memory_grows_with_the_model(tmp_path, dense_onnx):
     weights = np.ones((4, 4_000_000), np.float32)  # 64 MB
     model = onnx.load(dense_onnx)

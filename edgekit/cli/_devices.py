@@ -65,7 +65,7 @@ def delegate_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--delegate",
         metavar="cpu|gpu|LIBRARY[,KEY=VALUE...]",
-        help="LiteRT's GPU, or a TFLite delegate, of the machine that runs the model; the CPU runs the rest.  "
+        help="The GPU, or a TFLite delegate, of the machine that runs the model; the CPU runs the rest.  "
         "[default: cpu]",
     )(command)
 

@@ -27,11 +27,13 @@ _PIECE_BYTES = 4 << 20
 _SLOWEST_SAMPLE_S = 120.0
 
 
-def choose_runtime(shell: Shell, artifact: Artifact, asked: str | None = None) -> InstalledRuntime:
+def choose_runtime(
+    shell: Shell, artifact: Artifact, asked: str | None = None, delegate: Delegate | None = None
+) -> InstalledRuntime:
     """What will run a model on a device: the runtime asked for, or the first that is there and opens it.
 
     Raises:
-        UsageError: No runtime opens the format, or the one asked for does not.
+        UsageError: No runtime opens the format, the one asked for does not, or it has no such delegate.
         DependencyError: None is set up there.
         TargetError: It is known to get this model wrong.
         DeviceError: The link is lost.
@@ -46,10 +48,12 @@ def choose_runtime(shell: Shell, artifact: Artifact, asked: str | None = None) -
             else f"Convert it first: edgekit quantize {artifact.path} -r float16 -o model.tflite",
         )
     if shell.device.scheme == "local":
-        return _here(asked or fitting[0])
+        return _here(asked or fitting[0], delegate)
     there = installed_runtimes.installed(shell)
     for name in [asked] if asked else fitting:
         if name in there:
+            if delegate is not None:
+                delegate.require(name, is_here=False)
             if name in model_limits.RUNTIMES:
                 model_limits.check(artifact, name, python_facts.architecture(shell, there[name].words[0]))
             return there[name]
@@ -106,9 +110,7 @@ class DeviceSession:
         self._shell = shell
         self._artifact = artifact
         self._raw = RawTensors(artifact)
-        self.runtime = choose_runtime(shell, artifact, runtime)
-        if delegate is not None:
-            delegate.require(self.runtime.name)
+        self.runtime = choose_runtime(shell, artifact, runtime, delegate)
         self._is_kept = path is None
         self._path = path or place(shell, artifact, progress=progress)
         self._options: dict[str, Any] = {
@@ -215,9 +217,14 @@ class DeviceSession:
             worker.__exit__(None, None, None)
 
 
-def _here(name: str) -> InstalledRuntime:
-    """A runtime in edgekit's own Python, which needs no set-up."""
+def _here(name: str, delegate: Delegate | None) -> InstalledRuntime:
+    """A runtime in edgekit's own Python, which needs no set-up, or in the toolchain that has the delegate."""
     if name == "native":
         raise UsageError("EK521", "The native runner is for devices without Python.", "Leave --runtime out.")
+    if delegate is not None:
+        delegate.require(name, is_here=True)
+        toolchain = delegate.toolchain(name)
+        if toolchain is not None:
+            return InstalledRuntime(name, toolchain.version, (str(toolchain.python), str(Path(WORKER))))
     version = installed_versions().get({"litert": "ai-edge-litert"}.get(name, name), "unknown")
     return InstalledRuntime(name, version, (sys.executable, str(Path(WORKER))))

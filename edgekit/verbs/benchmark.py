@@ -200,7 +200,10 @@ def benchmark(
     opened = [open_artifact(Path(path)) for path in models]
     runtimes: list[str | None] = [options.runtime] * len(opened)
     if bench is None:
-        bench, runtimes = HostBench(), [_subject(artifact, options).runtime for artifact in opened]
+        bench, runtimes = (
+            HostBench(options.delegate),
+            [_subject(artifact, options).runtime for artifact in opened],
+        )
     with contextlib.ExitStack() as stack:
         stack.enter_context(bench)
         chosen = [bench.subject(*pair) for pair in zip(opened, runtimes, strict=True)]

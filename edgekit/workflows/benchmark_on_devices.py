@@ -117,7 +117,7 @@ def _cooled(
     cooldown: bool,
     progress: Callable[[int, int], None],
 ) -> Benchmark:
-    found = benchmark(models, options, bench=DeviceBench(device), progress=progress)
+    found = benchmark(models, options, bench=DeviceBench(device, options.delegate), progress=progress)
     waited: list[Finding] = []
     for attempt in range(2, _ATTEMPTS + 1):
         if not (cooldown and found.throttled):
@@ -125,14 +125,14 @@ def _cooled(
         seconds = _cool_down(device, models[0], found.before, options)
         text = f"{device.name} throttled; after {seconds:.0f} s of cooling it was measured again (attempt {attempt})."
         waited.append(Finding("EK863", text, "The numbers are those of the last attempt."))
-        found = benchmark(models, options, bench=DeviceBench(device), progress=progress)
+        found = benchmark(models, options, bench=DeviceBench(device, options.delegate), progress=progress)
     return replace(found, findings=(*waited, *found.findings))
 
 
 def _cool_down(device: Device, model: Path, start: Conditions, options: BenchmarkOptions) -> float:
     """Wait until the device is as cool as it was, ten minutes at most; returns the seconds."""
     started = time.monotonic()
-    with DeviceBench(device) as bench:
+    with DeviceBench(device, options.delegate) as bench:
         bench.subject(open_artifact(Path(model)), options.runtime)
         while (seconds := time.monotonic() - started) < _LONGEST_S:
             now = bench.conditions([], 0.0)

@@ -46,6 +46,12 @@ class CommandLine:
         wheels.parent.mkdir(parents=True)
         wheels.symlink_to(folder)
 
+    def share_toolchains(self, cache: Path) -> None:
+        """Use the toolchains of another cache."""
+        toolchains = self.cache / "edgekit/toolchains"
+        toolchains.parent.mkdir(parents=True, exist_ok=True)
+        toolchains.symlink_to(cache / "edgekit/toolchains")
+
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
         """Start a command; the caller ends it."""
         return subprocess.Popen(

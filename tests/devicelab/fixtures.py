@@ -6,9 +6,11 @@ Tests that use an emulated device carry the marker ``devicelab``; those with ``s
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import edgekit
 from devicelab.fake_phone import AdbNetwork, FakePhone
 from devicelab.fake_pi import FakePi
 from devicelab.processes import UnavailableError
@@ -162,6 +164,19 @@ def gpu(monkeypatch) -> dict[str, str]:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return environment
+
+
+@pytest.fixture
+def onnx_gpu(gpu, build_once, monkeypatch) -> Path:
+    """ONNX Runtime for that GPU, installed once for all processes: the cache that has the toolchain, which is used."""
+
+    def install(folder: Path) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+        edgekit.toolchain_install("onnxruntime-webgpu")
+
+    cache = build_once("onnxruntime-webgpu", install)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return cache
 
 
 def _built(what: str, build: Callable):

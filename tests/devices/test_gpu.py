@@ -124,16 +124,16 @@ def test_the_gpu_has_one_option(text):
     [
         ("native", "--delegate /PATH/LIBRARY"),
         ("tflite_runtime", "--runtime litert"),
-        ("onnxruntime", ".tflite"),
+        ("onnxruntime", "--device local"),
     ],
 )
-def test_other_runtimes_have_no_gpu(runtime, hint):
+def test_other_runtimes_have_no_gpu_on_a_device(runtime, hint):
     with pytest.raises(UsageError) as refused:
-        _GPU.require(runtime)
+        _GPU.require(runtime, is_here=False)
     assert refused.value.code == "EK542"
     assert runtime in refused.value.message
     assert hint in refused.value.hint
-    Delegate.parse("libvx.so").require(runtime)
+    Delegate.parse("libvx.so").require(runtime, is_here=False)
 
 
 def test_a_device_with_the_native_runner_alone_says_what_to_do(sshd, models):
