@@ -55,6 +55,8 @@ def rewrite(content: bytes, edit: Callable[[Model], None]) -> bytes:
 def read(content: bytes) -> Model:
     """Unpack a ``.tflite`` file into LiteRT's object tree. Vectors in it are read-only views of ``content``.
 
+    Operator codes have their number in both of the fields that the schema has for it, whichever the file filled.
+
     Raises:
         ModelError: It is no ``.tflite`` file, corrupt, larger than 2 GiB, or uses operator options that this
             version of the schema does not know.
@@ -75,7 +77,7 @@ def read(content: bytes) -> Model:
         model = schema.ModelT.InitFromObj(packed)
         _check_indices(model)
         _take_in_weights(model, content)
-        _fill_operator_codes(model)
+        _fill_operator_codes(model, schema)
         _check_supported(model, schema)
     except _CORRUPT as error:
         message = "The .tflite file is corrupt: its tables lead outside the file."
@@ -152,10 +154,17 @@ def _take_in_weights(model: Model, content: bytes) -> None:
         buffer.offset = buffer.size = 0
 
 
-def _fill_operator_codes(model: Model) -> None:
-    """Files from before 2020 hold an operator's number in the old one-byte field alone, where few look today."""
+def _fill_operator_codes(model: Model, schema: Any) -> None:
+    """Write an operator's number in both of its fields.
+
+    Files from before 2020 hold it in the old one-byte field alone, where few look today. ai-edge-quantizer leaves that
+    one at 0, which is ADD for the readers that go by it: OpenVINO, tf2onnx and old runtimes.
+    """
+    # In the old field it stands for all that came later.
+    placeholder = int(schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
     for code in model.operatorCodes or []:
         code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
+        code.deprecatedBuiltinCode = min(code.builtinCode, placeholder)
 
 
 def _check_supported(model: Model, schema: Any) -> None:

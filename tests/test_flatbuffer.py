@@ -10,6 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import edgekit
 from edgekit import flatbuffer
 from edgekit.errors import ModelError
 
@@ -113,6 +114,36 @@ def test_nothing_is_lost():
 def test_writing_again_gives_the_same_bytes():
     content = flatbuffer.write(everything())
     assert flatbuffer.write(flatbuffer.read(content)) == content
+
+
+def numbers_in(content):
+    """What both fields of each operator code hold, in the bytes themselves."""
+    packed = schema.Model.GetRootAs(content, 0)
+    codes = [packed.OperatorCodes(index) for index in range(packed.OperatorCodesLength())]
+    return [(code.DeprecatedBuiltinCode(), code.BuiltinCode()) for code in codes]
+
+
+@pytest.mark.parametrize(
+    ("held", "both"), [((0, 6), (6, 6)), ((9, 0), (9, 9)), ((0, 150), (127, 150)), ((0, 0), (0, 0))]
+)
+def test_an_operator_has_its_number_in_both_fields(held, both):
+    """Readers of the older one take what ai-edge-quantizer leaves there, 0, for ADD."""
+    model = everything()
+    code = model.operatorCodes[1]
+    code.deprecatedBuiltinCode, code.builtinCode = held
+    before = flatbuffer.write(model)
+    assert numbers_in(before)[1] == held
+    assert numbers_in(flatbuffer.rewrite(before, lambda _tree: None))[1] == both
+
+
+@pytest.mark.parametrize("recipe", ["float16", "dynamic", "int8"])
+def test_so_has_every_operator_of_a_quantized_file(models, tmp_path, recipe):
+    path = tmp_path / "model.tflite"
+    data = {"calibration": str(models.train_data)} if recipe == "int8" else {}
+    edgekit.quantize(models.tflite_cnn, path, recipe=recipe, **data)
+    found = numbers_in(path.read_bytes())
+    assert found
+    assert all(old == new for old, new in found)
 
 
 shapes = st.lists(st.integers(-1, 300), max_size=5)

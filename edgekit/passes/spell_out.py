@@ -1,4 +1,4 @@
-"""Write out what a ``.tflite`` file may leave out and tf2onnx needs: names of tensors, zero biases, old codes."""
+"""Write out what a ``.tflite`` file may leave out and tf2onnx needs: names of tensors, and zero biases."""
 
 from itertools import count
 from typing import Any
@@ -13,32 +13,25 @@ _BIAS = 2
 
 
 def spell_out(model: bytes) -> bytes:
-    """Name what has no name, give float operators a bias of zeros, and operator codes the one-byte field.
+    """Name what has no name, and give float operators a bias of zeros.
 
-    tf2onnx tells tensors apart by their names, wants a bias, and reads a code such as ai-edge-quantizer writes,
-    DEQUANTIZE in the newer of the two fields alone, as ADD.
+    tf2onnx tells tensors apart by their names, and wants a bias. It also goes by the older of the two fields for an
+    operator's number, which every file has that edgekit writes.
 
     Args:
         model: The file's bytes.
 
     Returns:
-        The new file's bytes, or ``model`` itself where nothing is left out. The outputs are the same.
+        The new file's bytes, or ``model`` itself where they are the same. So are the outputs.
 
     Raises:
         ModelError: The file is unreadable or too large.
     """
-    tree = flatbuffer.read(model)
-    complete = (
-        all(tensor.name for graph in tree.subgraphs for tensor in graph.tensors)
-        and not any(_without_bias(tree, graph) for graph in tree.subgraphs)
-        and all(code.deprecatedBuiltinCode == _old_code(code) for code in tree.operatorCodes)
-    )
-    return model if complete else flatbuffer.rewrite(model, _write_out)
+    written = flatbuffer.rewrite(model, _write_out)
+    return model if written == model else written
 
 
 def _write_out(tree: flatbuffer.Model) -> None:
-    for code in tree.operatorCodes:
-        code.deprecatedBuiltinCode = _old_code(code)
     for graph in tree.subgraphs:
         for operator in _without_bias(tree, graph):
             operator.inputs = [*_graph.numbers(operator.inputs)[:_BIAS], _zeros(tree, graph, operator)]
@@ -46,13 +39,6 @@ def _write_out(tree: flatbuffer.Model) -> None:
         free = (name for number in count() if (name := b"tensor_%d" % number) not in taken)
         for tensor in graph.tensors:
             tensor.name = tensor.name or next(free)
-
-
-def _old_code(code: Any) -> int:
-    """What the one-byte field holds: the operator, or 127 for all that came later."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    return min(_graph.builtin_of(code), int(schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES))
 
 
 def _without_bias(tree: flatbuffer.Model, graph: Any) -> list[Any]:

@@ -1,8 +1,6 @@
 import numpy as np
-import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-import edgekit
 from edgekit import flatbuffer
 from edgekit.passes.compact import compact
 from edgekit.passes.spell_out import spell_out
@@ -28,18 +26,6 @@ def test_a_name_that_is_taken_is_not_given_twice(made):
     made.graph.inputs = made.graph.outputs = [made.tensor("tensor_0", "float32", (1, 4))]
     made.tensor("", "float32", (1, 4))
     assert names(spell_out(made.bytes())) == [b"tensor_0", b"tensor_1"]
-
-
-@pytest.mark.parametrize("recipe", ["float16", "dynamic"])
-def test_readers_of_the_one_byte_field_know_every_operator(models, tmp_path, run_tflite, recipe):
-    path = tmp_path / "model.tflite"
-    edgekit.quantize(models.tflite_cnn, path, recipe=recipe)
-    before = path.read_bytes()
-    after = spell_out(before)
-    codes = flatbuffer.read(after).operatorCodes
-    assert all(code.deprecatedBuiltinCode == code.builtinCode for code in codes)
-    x = np.load(models.test_data)["x"][:1]
-    np.testing.assert_array_equal(run_tflite(after, x)[0], run_tflite(before, x)[0])
 
 
 def test_an_absent_bias_becomes_zeros(made, run_tflite):

@@ -3,6 +3,7 @@
 import pytest
 
 import edgekit
+from edgekit import flatbuffer
 from edgekit.accelerators import Place, openvino
 from edgekit.artifact import Format
 from edgekit.compilers import openvino as compiler
@@ -49,6 +50,19 @@ def test_files_without_names_are_given_some(models, tmp_path):
     path = tmp_path / "int8.tflite"
     edgekit.quantize(models.tflite_cnn, path, recipe="int8", calibration=str(models.train_data))
     assert edgekit.compile(path, tmp_path / "model.xml", target=_CPU).placed_pct == 100
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("installed")
+def test_operators_are_known_by_either_field_for_their_number(models, tmp_path):
+    """Its reader goes by the older field, and says that options of ADD are not accessible."""
+    tree = flatbuffer.read(models.tflite_cnn_int8.read_bytes())
+    for code in tree.operatorCodes:
+        code.deprecatedBuiltinCode = 0
+    path = tmp_path / "newer.tflite"
+    path.write_bytes(flatbuffer.write(tree))
+    compiled = edgekit.compile(path, tmp_path / "model.xml", target=_CPU)
+    assert (compiled.placed_pct, compiled.findings) == (100, ())
 
 
 @pytest.mark.slow
