@@ -8,6 +8,10 @@ from edgekit.findings import Finding, Level
 from edgekit.interleaved import Delegate
 
 _MOST_REASONS = 3
+# Tried with single operators: later versions of Sin, MaxPool, Elu, GlobalAveragePool and others stay on the CPU.
+_OLDER_OPSET = (
+    "Many of ONNX Runtime's kernels for GPUs end at opset 21: export with that one where it is later."
+)
 
 
 def findings(
@@ -50,15 +54,16 @@ def findings(
         listed = "; ".join(accelerator["outside"][:_MOST_REASONS])
     if not slow and all(op["accelerated"] for op in placement["ops"]):
         return
+    advice = _OLDER_OPSET if runtime.startswith("onnxruntime") else ""
     if opened["delegate"] == "none":
         yield Finding(
             "EK511",
             f"{model}: {who} took no operator: {listed}.",
-            "See edgekit inspect --ops for their types.",
+            advice or "See edgekit inspect --ops for their types.",
         )
         return
     share = placement["accelerated_pct"]
     part = "a part of the operators" if share is None else f"{share:g}% of the operators"
     outside = f"; outside: {listed}" if listed else ""
     level = Level.NOTE if delegate is None else Level.WARNING
-    yield Finding("EK512", f"{model}: {who} took {part}{outside}.", "", level)
+    yield Finding("EK512", f"{model}: {who} took {part}{outside}.", advice, level)

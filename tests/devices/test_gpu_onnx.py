@@ -33,12 +33,12 @@ def shell():
         yield shell
 
 
-def chain(path, *kinds, dtype=TensorProto.FLOAT):
+def chain(path, *kinds, dtype=TensorProto.FLOAT, opset=13):
     """Operators of one input, one after the other, on four numbers."""
     nodes = [helper.make_node(kind, [f"t{place}"], [f"t{place + 1}"]) for place, kind in enumerate(kinds)]
     ends = [helper.make_tensor_value_info(name, dtype, [1, 4]) for name in ("t0", f"t{len(kinds)}")]
     graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
     return path
 
 
@@ -163,6 +163,17 @@ def test_what_the_gpu_leaves_is_named(onnx_gpu, shell, tmp_path):
     }
     assert opened["placement"]["accelerated_pct"] == 66.7
     assert told(path, opened)["EK512"].message.endswith("took 66.7% of the operators; outside: 1 Hardmax.")
+
+
+@pytest.mark.slow
+@pytest.mark.devicelab
+@pytest.mark.parametrize(("opset", "taken"), [(21, 100), (22, 50)])
+def test_a_later_opset_is_named_as_a_reason(onnx_gpu, shell, tmp_path, opset, taken):
+    path = chain(tmp_path / "later.onnx", "Sin", "Sigmoid", opset=opset)
+    opened = opened_with(shell, path)
+    assert opened["placement"]["accelerated_pct"] == taken
+    hints = [finding.hint for finding in told(path, opened).values() if finding.code == "EK512"]
+    assert [("opset 21" in hint) for hint in hints] == [True] * (taken < 100)
 
 
 @pytest.mark.slow
