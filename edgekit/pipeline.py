@@ -36,6 +36,11 @@ class Settings:
     keep_names: bool = False
 
 
+def float_settings(batch: int | None = 1) -> Settings:
+    """What a conversion alone needs."""
+    return Settings(Recipe.load("float32"), {}, {}, batch=batch)
+
+
 @dataclass(frozen=True)
 class Produced:
     """What a candidate made: a file in the working folder, and what was noticed on the way.

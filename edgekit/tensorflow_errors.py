@@ -64,6 +64,13 @@ _RULES = [
         "Make the state an input and an output of the model, or write .tflite.",
     ),
     _Rule(
+        "UncuttableError",
+        r"",
+        "EK355",
+        "edgekit cannot cut a part out of {path}: Keras 3 does not read it.",
+        "Leave --bisect out, or save the model with Keras 3.",
+    ),
+    _Rule(
         "UnusableError",
         r"(.*)",
         "EK122",

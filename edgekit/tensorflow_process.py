@@ -65,6 +65,8 @@ _process = FrameworkProcess(
             "predict": "run",
             "export_tflite": "converted",
             "export_onnx": "converted",
+            "calls": "cut",
+            "cut": "cut",
         },
         slow_hint=", or use fewer calibration samples",
     )
@@ -173,6 +175,27 @@ def export_onnx(path: Path, output: Path, *, batch: int | None = 1) -> None:
         request = {"do": "export_onnx", "output": str(made), "batch": batch, "tflite": tflite}
         _process.ask(path, request, _CONVERT_S)
         _check_onnx(path, made)
+        files.copy_file(made, output)
+
+
+def calls(path: Path) -> list[str]:
+    """Kind and name of the layers of a Keras 3 model, in the order of their calls.
+
+    Raises:
+        ModelError: Its graph cannot be seen.
+    """
+    return cast(list[str], _process.ask(path, {"do": "calls"}, _DESCRIBE_S))
+
+
+def cut(path: Path, first: int, last: int, output: Path) -> None:
+    """Write the layers of a Keras 3 model from ``first`` to ``last`` as a ``.keras`` file.
+
+    Raises:
+        ModelError: They are no model of their own.
+    """
+    with _process.exchange(path) as folder:
+        made = folder / "part.keras"
+        _process.ask(path, {"do": "cut", "output": str(made), "first": first, "last": last}, _CONVERT_S)
         files.copy_file(made, output)
 
 

@@ -71,11 +71,16 @@ def _no_module(path: Path, message: str) -> tuple[str, str, str]:
     return "EK139", sentence, "The function takes nothing and returns (module, example_inputs)."
 
 
+def _uncuttable(path: Path, message: str) -> tuple[str, str, str]:
+    return "EK355", f"{path} cannot be cut at {message}, which is no tensor.", "Cut it at another place."
+
+
 _KNOWN: dict[str, Callable[[Path, str], tuple[str, str, str]]] = {
     "TrainingModeError": _training,
     "UnsafeError": _unsafe,
     "OldError": _old,
     "NoModuleError": _no_module,
+    "UncuttableError": _uncuttable,
 }
 
 

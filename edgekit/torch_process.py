@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -28,6 +29,8 @@ _process = FrameworkProcess(
             "export_program": "exported",
             "export_tflite": "converted",
             "export_onnx": "converted",
+            "calls": "cut",
+            "cut": "cut",
         },
         slow_hint="",
     )
@@ -114,6 +117,24 @@ def export_onnx(path: Path, output: Path, *, batch: int | None = 1) -> None:
         DependencyError: PyTorch or onnxscript is not installed.
     """
     _made(path, output, {"do": "export_onnx", "batch": batch})
+
+
+def calls(path: Path) -> list[str]:
+    """Kind and name of the nodes of a ``.pt2`` file, in the order of their calls.
+
+    Raises:
+        ModelError: Its graph cannot be seen.
+    """
+    return cast(list[str], _process.ask(path, {"do": "calls"}, _DESCRIBE_S))
+
+
+def cut(path: Path, first: int, last: int, output: Path) -> None:
+    """Write the nodes of a ``.pt2`` file from ``first`` to ``last`` as a ``.pt2`` file.
+
+    Raises:
+        ModelError: They are no model of their own.
+    """
+    _made(path, output, {"do": "cut", "first": first, "last": last})
 
 
 def _made(path: Path, output: Path, request: Mapping[str, object]) -> None:

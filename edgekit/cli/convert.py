@@ -24,6 +24,7 @@ Examples:
   edgekit convert model.pt2 -o model.tflite --data test.npz
   edgekit toolchain install onnx2tf; edgekit convert model.onnx -o model.tflite
   edgekit convert net.py:make -o model.tflite --layout nhwc
+  edgekit convert model.keras -o model.tflite --bisect failing/
   edgekit convert model.tflite -o model.onnx --data images/ --preprocess imagenet-torch --check-samples 100
 """
 
@@ -58,6 +59,12 @@ Examples:
 )
 @click.option(
     "--check-both", is_flag=True, help="Write the other format beside OUTPUT too, and compare the two."
+)
+@click.option(
+    "--bisect",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="If the conversion fails, write the smallest part that fails to DIR.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace what exists.")
 @click.option("--seed", default=0, show_default=True, help="Chooses random samples.")

@@ -66,6 +66,20 @@ def export_onnx(folder: Path, path: str, output: str, batch: int | None, *, tfli
         exporting.export_onnx(_load(path, folder), batch, Path(output))
 
 
+def calls(folder: Path, path: str) -> list[str]:
+    """The layers of a Keras 3 model in the order of their calls."""
+    from edgekit.tensorflow_child.cutting import calls
+
+    return calls(_load(path, folder))
+
+
+def cut(folder: Path, path: str, output: str, first: int, last: int) -> None:
+    """Write a part of a Keras 3 model as a .keras file."""
+    from edgekit.tensorflow_child.cutting import cut
+
+    cut(_load(path, folder), first, last, Path(output))
+
+
 def _load(path: str, folder: Path) -> Loaded:
     status = Path(path).stat()
     key = (path, status.st_mtime_ns, status.st_size)
@@ -93,4 +107,6 @@ _REQUESTS: dict[str, Callable[..., Any]] = {
     "predict": predict,
     "export_tflite": export_tflite,
     "export_onnx": export_onnx,
+    "calls": calls,
+    "cut": cut,
 }

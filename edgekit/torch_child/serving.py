@@ -68,6 +68,20 @@ def export_onnx(folder: Path, path: str, output: str, batch: int | None) -> None
     export_onnx(_load(path, folder), batch, Path(output))
 
 
+def calls(folder: Path, path: str) -> list[str]:
+    """The nodes of the graph."""
+    from edgekit.torch_child.cutting import calls
+
+    return calls(_load(path, folder))
+
+
+def cut(folder: Path, path: str, output: str, first: int, last: int) -> None:
+    """Write a part of the graph as a .pt2 file."""
+    from edgekit.torch_child.cutting import cut
+
+    cut(_load(path, folder), first, last, Path(output))
+
+
 def _load(path: str, folder: Path) -> Loaded:
     status = Path(path).stat()
     key = (path, status.st_mtime_ns, status.st_size)
@@ -104,4 +118,6 @@ _REQUESTS: dict[str, Callable[..., Any]] = {
     "export_program": export_program,
     "export_tflite": export_tflite,
     "export_onnx": export_onnx,
+    "calls": calls,
+    "cut": cut,
 }

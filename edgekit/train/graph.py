@@ -108,13 +108,7 @@ class Graph:
             values[number] = keras.Input(
                 batch_shape=spec.shape, dtype=spec.dtype, name=original.name.split(":")[0]
             )
-        for call in self.calls:
-            args, kwargs = keras.tree.map_structure(
-                lambda leaf: values[leaf.number] if isinstance(leaf, _Tensor) else leaf,
-                (call.args, dict(call.kwargs)),
-            )
-            made = keras.tree.flatten(make(call, args, kwargs))
-            values.update(zip(call.outputs, made, strict=True))
+        run(self.calls, values, make)
         inputs = _like(self.model, "_inputs_struct", [values[number] for number in self.inputs])
         outputs = _like(self.model, "_outputs_struct", [values[number] for number in self.outputs])
         return keras.Model(inputs, outputs, name=self.model.name)
@@ -148,6 +142,17 @@ class Graph:
                     calls.append(Call(name, operation, tuple(given), tuple(made), tuple(args), kwargs))
                 known.update(zip(map(id, node.outputs), made, strict=True))
         return [known[id(tensor)] for tensor in model.outputs]
+
+
+def run(calls: Sequence[Call], values: dict[int, Any], make: Make) -> None:
+    """Make calls on the tensors in ``values``, by number, and add what they give."""
+    for call in calls:
+        args, kwargs = keras.tree.map_structure(
+            lambda leaf: values[leaf.number] if isinstance(leaf, _Tensor) else leaf,
+            (call.args, dict(call.kwargs)),
+        )
+        made = keras.tree.flatten(make(call, args, kwargs))
+        values.update(zip(call.outputs, made, strict=True))
 
 
 def copying(graph: Graph) -> Make:

@@ -17,7 +17,6 @@ from edgekit.formats import open_artifact
 from edgekit.macs import macs
 from edgekit.operators import Operator, operators
 from edgekit.plan import Candidate
-from edgekit.recipe import Recipe
 from edgekit.routes import way_to
 from edgekit.target import Target
 from edgekit.targeting import larger_than_memory
@@ -150,8 +149,7 @@ def _as_target_takes(source: Artifact, target: Target, folder: Path) -> tuple[Ar
         raise TargetError("EK381", message, hint)
     if not steps:
         return source, ()
-    settings = pipeline.Settings(Recipe.load("float32"), {}, {})
-    made = pipeline.run(Candidate("compat", steps), source, settings, folder)
+    made = pipeline.run(Candidate("compat", steps), source, pipeline.float_settings(), folder)
     suffix = made.artifact.format
     message = f"The operators are those of the float .{suffix} file that the model becomes."
     quantize = f"edgekit quantize {source.path} -o model.{suffix} -t {target.name}"

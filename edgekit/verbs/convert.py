@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekit import files, pipeline, torch_process
 from edgekit.artifact import Artifact, Format, Lineage, align, lineage_path, read_lineage
+from edgekit.bisection import Bisection, Part
 from edgekit.calibration import random_samples
 from edgekit.contract import under_contract
 from edgekit.data import Dataset, open_dataset
@@ -22,7 +23,6 @@ from edgekit.formats import find_format, open_artifact
 from edgekit.passes.set_layout import set_layout
 from edgekit.passes.set_layout_onnx import set_layout_onnx
 from edgekit.plan import Candidate
-from edgekit.recipe import Recipe
 from edgekit.reference import Reference
 from edgekit.routes import ROUTES, Route, output_format
 from edgekit.tensor import Array
@@ -100,6 +100,7 @@ def convert(
     batch: int | None = 1,
     layout: Literal["keep", "nhwc", "nchw"] = "keep",
     check_both: bool = False,
+    bisect: str | Path | None = None,
     overwrite: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
@@ -117,6 +118,7 @@ def convert(
         batch: Size of the batch axis in the file, None for a free one.
         layout: How images lie in the inputs and outputs of the file.
         check_both: Write the other format too, beside ``output``, and compare the two with each other.
+        bisect: A folder: where the conversion fails, the smallest part of the model that fails alike is written there.
         overwrite: Replace what exists.
         seed: Chooses random samples.
         progress: Called with the number of stages done and of all stages.
@@ -137,12 +139,18 @@ def convert(
         files.check_output(written, overwrite=overwrite)
         files.check_output(lineage_path(written), overwrite=overwrite)
     source, findings = _open(Path(model), path, overwrite=overwrite)
+    search = None if bisect is None else Bisection(source, Path(bisect), overwrite=overwrite)
     report, stages = progress or (lambda _done, _total: None), 3 if check_both else 2
     samples, compared_on, noticed = _samples(source, data, preprocess, check_samples, seed)
     report(0, stages)
     work = _Work(Reference.of(source, samples), batch, layout, seed, compared_on)
     report(1, stages)
-    artifact, fidelity, said = _make(work, route, path)
+    try:
+        artifact, fidelity, said = _make(work, route, path)
+    except ModelError as error:
+        if search is not None:
+            _explain(error, search.run(route, error, batch=batch, output=path.suffix, progress=progress))
+        raise
     findings = [*noticed, *findings, *said]
     twin = None
     if check_both:
@@ -172,7 +180,7 @@ def _beside(path: Path, written: Format) -> Path:
 def _make(work: _Work, route: Route, path: Path) -> tuple[Artifact, Fidelity, list[Finding]]:
     """Convert the source, compare, and write the file and its lineage."""
     reference = work.reference
-    settings = pipeline.Settings(Recipe.load("float32"), {}, {}, batch=work.batch)
+    settings = pipeline.float_settings(work.batch)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         produced = pipeline.run(
             Candidate(route.converter, route.steps), reference.source, settings, Path(folder)
@@ -186,6 +194,15 @@ def _make(work: _Work, route: Route, path: Path) -> tuple[Artifact, Fidelity, li
     files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
     findings = [*said, *produced.findings, *_sizes(artifact, work.batch), *fidelity.findings()]
     return artifact, fidelity, findings
+
+
+def _explain(error: ModelError, part: Part | None) -> None:
+    """Say which part of the model it is."""
+    if part is None:
+        error.message += " Cut out of itself the model does not fail so, and no smaller part was looked for."
+        return
+    error.message += f" {part.sentence}."
+    error.hint = f"Reproduce it with the command in {part.path.with_suffix('.json')}."
 
 
 def find_route(model: str | Path, output: Path, format: str | None = None) -> Route:  # noqa: A002 - option's name

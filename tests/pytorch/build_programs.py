@@ -33,10 +33,10 @@ class TwoInputs(nn.Module):
 
 
 class Eigenvalues(nn.Module):
-    """Something that no phone computes."""
+    """Something that no phone computes, between two things that every one does."""
 
     def forward(self, x):
-        return torch.linalg.eigvalsh(x)
+        return 2 * torch.linalg.eigvalsh(torch.relu(x))
 
 
 def nothing():

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import edgekit
+from edgekit.cutting import cutter
 from edgekit.errors import ModelError, OutputError
+from edgekit.runtimes import open_session
 
 pytestmark = [
     pytest.mark.pytorch,
@@ -31,6 +33,14 @@ def programs(build_once):
 
 def codes(result):
     return [finding.code for finding in result.findings]
+
+
+def predicted(artifact, values):
+    session = open_session(artifact)
+    try:
+        return next(iter(session.run({artifact.inputs[0].name: values}).values()))
+    finally:
+        session.close()
 
 
 def specs(found):
@@ -130,6 +140,30 @@ def test_an_operator_that_no_runtime_has_is_named(programs, tmp_path):
         edgekit.convert(programs / "eigenvalues.pt2", tmp_path / "model.tflite")
     assert caught.value.code == "EK120"
     assert not list(tmp_path.iterdir())
+
+
+def test_the_operator_is_cut_out(programs, tmp_path):
+    with pytest.raises(ModelError, match="The smallest part that fails is operator 2 of"):
+        edgekit.convert(programs / "eigenvalues.pt2", tmp_path / "model.tflite", bisect=tmp_path)
+    report = json.loads((tmp_path / "part.json").read_text())
+    assert report["code"] == "EK120"
+    assert report["operators"][0].startswith("aten.linalg_eigvalsh")
+    assert edgekit.open_artifact(tmp_path / "part.pt2").format == "pytorch"
+
+
+def test_two_parts_make_the_whole(programs, tmp_path):
+    source = edgekit.open_artifact(programs / "cnn.pt2")
+    cutting = cutter(source.format)
+    count = len(cutting.operators(source.path))
+    samples = np.random.default_rng(0).random((2, 3, 16, 16), np.float32)
+    exact = predicted(source, samples)
+    for place in (1, count // 2, count - 1):
+        values = samples
+        for number, (first, last) in enumerate(((0, place - 1), (place, count - 1))):
+            path = tmp_path / f"{place}-{number}.pt2"
+            cutting.cut(source.path, first, last, path)
+            values = predicted(edgekit.open_artifact(path), values)
+        np.testing.assert_allclose(values, exact, atol=1e-5)
 
 
 def test_a_program_that_trains_is_refused(programs):
