@@ -173,6 +173,40 @@ def _other_type(rule: Rule, found: str) -> str:
     return ""
 
 
+def groups(operators: Sequence[Operator], can: Sequence[bool]) -> list[set[int]]:
+    """The positions of what a delegate of LiteRT gets at a time, without an operator of the CPU in between.
+
+    Groups are made as LiteRT makes them: beginning from what is ready, all operators of one side that the inputs
+    known so far allow, then those of the other side.
+
+    Args:
+        operators: All operators of a file.
+        can: Which of them the delegate takes.
+    """
+    written = {(o.index, o.name) for operator in operators for o in operator.outputs}
+    known: set[tuple[int, str]] = set()
+    left = [position for position, operator in enumerate(operators) if operator.graph == 0]
+    found: list[set[int]] = []
+
+    def ready(position: int) -> bool:
+        keys = ((o.index, o.name) for o in operators[position].inputs if not o.is_constant)
+        return all(key not in written or key in known for key in keys)
+
+    while left:
+        side = next((can[position] for position in left if ready(position)), None)
+        if side is None:
+            break
+        group: set[int] = set()
+        for position in list(left):
+            if can[position] == side and ready(position):
+                group.add(position)
+                left.remove(position)
+                known.update((o.index, o.name) for o in operators[position].outputs)
+        if side:
+            found.append(group)
+    return found
+
+
 # Conditions that several accelerators have.
 
 

@@ -2,7 +2,16 @@
 
 from collections.abc import Collection, Sequence
 
-from edgekit.accelerators import Objection, Place, Rule, Surroundings, Verdict, by_rules, stored_inputs
+from edgekit.accelerators import (
+    Objection,
+    Place,
+    Rule,
+    Surroundings,
+    Verdict,
+    by_rules,
+    groups,
+    stored_inputs,
+)
 from edgekit.operators import Operator
 from edgekit.target import Target
 
@@ -23,7 +32,8 @@ _REFUSED = "the GPU refuses the whole model"
 def judge(operators: Sequence[Operator], _target: Target) -> list[Verdict]:
     """Where each operator runs; see ``Accelerator``."""
     verdicts = by_rules(RULES, operators, "LiteRT's GPU accelerator", _ADVICE)
-    taken = _largest_group(operators, [verdict.place is Place.ACCELERATED for verdict in verdicts])
+    found = groups(operators, [verdict.place is Place.ACCELERATED for verdict in verdicts])
+    taken = max(found, key=len, default=set())
     advice = "Change the operators between them that stay on the CPU."
     apart = Verdict(Place.CPU, "it lies outside of the one group of operators that the GPU takes", advice)
     return [
@@ -54,36 +64,6 @@ def _refused(operators: Sequence[Operator], position: int, taken: Collection[int
         return None
     advice = "Quantize it with -r dynamic or -r int8, which store the weights without DEQUANTIZE."
     return Verdict(Place.UNSUPPORTED, f"{_REFUSED}: DEQUANTIZE widens its integer weights", advice)
-
-
-def _largest_group(operators: Sequence[Operator], can: Sequence[bool]) -> set[int]:
-    """The positions of the largest group that runs without an operator of the CPU in between, the first of equals.
-
-    Groups are made as LiteRT makes them: beginning from what is ready, all operators of one side that the inputs
-    known so far allow, then those of the other side.
-    """
-    written = {(o.index, o.name) for operator in operators for o in operator.outputs}
-    known: set[tuple[int, str]] = set()
-    left = [position for position, operator in enumerate(operators) if operator.graph == 0]
-    groups: list[set[int]] = []
-
-    def ready(position: int) -> bool:
-        keys = ((o.index, o.name) for o in operators[position].inputs if not o.is_constant)
-        return all(key not in written or key in known for key in keys)
-
-    while left:
-        side = next((can[position] for position in left if ready(position)), None)
-        if side is None:
-            break
-        group: set[int] = set()
-        for position in list(left):
-            if can[position] == side and ready(position):
-                group.add(position)
-                left.remove(position)
-                known.update((o.index, o.name) for o in operators[position].outputs)
-        if side:
-            groups.append(group)
-    return max(groups, key=len, default=set())
 
 
 def _few_axes(operator: Operator, _surroundings: Surroundings) -> Objection | None:
