@@ -26,21 +26,44 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     try:
         if path.is_dir():
             raise OutputError("EK601", f"{path} is a folder.", "Give the name of a file.")
-        # Renaming over /dev/null would replace it, for everyone on the machine.
-        if path.exists() and not path.is_file():
-            raise OutputError("EK607", f"{path} is no regular file.", "Give the name of a file.")
-        if path.exists() and not overwrite:
-            raise OutputError("EK602", f"{path} exists already.", "Choose another name, or add --overwrite.")
-        folder = path.resolve().parent
-        if not folder.is_dir():
-            raise OutputError(
-                "EK603", f"The folder {folder} does not exist.", f"Create it: mkdir -p {folder}"
-            )
-        # Only an attempt tells: permissions say nothing about a read-only mount, and root may do anything.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        _check_place(path, overwrite=overwrite)
     except OSError as error:
         raise output_error(path, error) from error
+
+
+def check_output_folder(path: Path, mark: str, *, overwrite: bool) -> None:
+    """Refuse an output that is to be a folder before any work is done.
+
+    Args:
+        path: The folder to make.
+        mark: A file that every such folder has, ``"Manifest.json"``: another folder is never replaced.
+        overwrite: Whether one that is there may be.
+
+    Raises:
+        OutputError: It exists and ``overwrite`` is not set, it is another folder or a device, or the folder that it
+            is to lie in is missing or cannot be written.
+    """
+    try:
+        if path.is_dir() and not (path / mark).is_file():
+            message = f"{path} is a folder without a {mark}: edgekit did not make it."
+            raise OutputError("EK601", message, "Choose another name.")
+        _check_place(path, overwrite=overwrite)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def _check_place(path: Path, *, overwrite: bool) -> None:
+    # Renaming over /dev/null would replace it, for everyone on the machine.
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OutputError("EK607", f"{path} is no regular file.", "Give the name of a file.")
+    if path.exists() and not overwrite:
+        raise OutputError("EK602", f"{path} exists already.", "Choose another name, or add --overwrite.")
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise OutputError("EK603", f"The folder {folder} does not exist.", f"Create it: mkdir -p {folder}")
+    # Only an attempt tells: permissions say nothing about a read-only mount, and root may do anything.
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 @contextmanager
@@ -122,6 +145,42 @@ def copy_file(source: Path, path: Path) -> None:
     """Copy a file whole or not at all."""
     with atomic_write(path) as part:
         shutil.copyfile(source, part)
+
+
+def copy_folder(source: Path, path: Path) -> None:
+    """Copy a folder whole or not at all; what was at ``path`` goes only when its successor is complete.
+
+    Raises:
+        OutputError: The disk is full or read-only.
+    """
+    target = path.resolve()
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:40]}.") as name:
+            part, old = Path(name) / "new", Path(name) / "old"
+            part.mkdir()
+            for member in sorted(source.rglob("*")):
+                _copy_member(member, part / member.relative_to(source))
+            try:
+                if target.exists():
+                    target.rename(old)
+                part.rename(target)
+            except BaseException:
+                if old.exists() and not target.exists():
+                    old.rename(target)
+                raise
+            _sync_folder(target.parent)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def _copy_member(member: Path, path: Path) -> None:
+    if member.is_dir():
+        path.mkdir()
+        return
+    # The content alone: some programs make private files, and an output gets the usual permissions.
+    shutil.copyfile(member, path)
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def sha256(path: Path) -> str:

@@ -68,6 +68,70 @@ class TestCheckOutput:
         assert self._code(tmp_path / "model.tflite") == "EK605"
 
 
+class TestFolders:
+    def _source(self, folder: Path) -> Path:
+        source = folder / "source"
+        (source / "inner").mkdir(parents=True)
+        (source / "mark").write_text("new")
+        (source / "inner" / "weights").write_bytes(b"123")
+        (source / "inner" / "weights").chmod(0o600)
+        return source
+
+    def _code(self, path: Path, *, overwrite: bool = False) -> str:
+        with pytest.raises(OutputError) as caught:
+            files.check_output_folder(path, "mark", overwrite=overwrite)
+        return caught.value.code
+
+    def test_only_one_with_the_mark_is_replaced(self, tmp_path):
+        path = tmp_path / "out"
+        files.check_output_folder(path, "mark", overwrite=False)
+        path.mkdir()
+        assert self._code(path, overwrite=True) == "EK601"
+        (path / "mark").touch()
+        assert self._code(path) == "EK602"
+        files.check_output_folder(path, "mark", overwrite=True)
+        assert self._code(tmp_path / "none" / "out") == "EK603"
+        assert self._code(Path("/dev/null"), overwrite=True) == "EK607"
+
+    @pytest.mark.parametrize("kind", ["nothing", "folder", "file", "link"])
+    def test_it_is_there_whole_and_what_was_there_is_gone(self, tmp_path, kind):
+        source, path = self._source(tmp_path), tmp_path / "out"
+        made = tmp_path / "elsewhere" if kind == "link" else path
+        if kind in {"folder", "link"}:
+            made.mkdir()
+            (made / "old").touch()
+        if kind == "link":
+            path.symlink_to(made)
+        if kind == "file":
+            path.touch()
+        files.copy_folder(source, path)
+        assert path.is_symlink() == (kind == "link")
+        assert _names(made) == ["inner", "mark"]
+        assert (made / "inner" / "weights").read_bytes() == b"123"
+        assert stat.S_IMODE((made / "inner" / "weights").stat().st_mode) == 0o666 & ~files._umask()
+        assert _names(tmp_path) == sorted({"source", "out", made.name})
+
+    @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(errno.ENOSPC, "full")])
+    @pytest.mark.parametrize("at", [1, 2])
+    def test_what_was_there_stays_where_it_cannot_be_replaced(self, tmp_path, monkeypatch, failure, at):
+        source, path = self._source(tmp_path), tmp_path / "out"
+        path.mkdir()
+        (path / "mark").write_text("old")
+        rename, calls = Path.rename, []
+
+        def failing(this: Path, target: Path) -> Path:
+            calls.append(target)
+            if len(calls) == at:
+                raise failure
+            return rename(this, target)
+
+        monkeypatch.setattr(Path, "rename", failing)
+        with pytest.raises((OutputError, KeyboardInterrupt)):
+            files.copy_folder(source, path)
+        assert (path / "mark").read_text() == "old"
+        assert _names(tmp_path) == ["out", "source"]
+
+
 class TestAtomicWrite:
     def test_the_file_appears_at_the_end(self, tmp_path):
         path = tmp_path / "model.bin"
