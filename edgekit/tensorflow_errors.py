@@ -22,6 +22,13 @@ class _Rule:
 
 _RULES = [
     _Rule(
+        "CoreMLError",
+        r"(?s)^(.*)$",
+        "EK391",
+        "coremltools refuses {path}: {0}",
+        "Replace what it names in the source model; run with -v for its own words.",
+    ),
+    _Rule(
         ".*",
         r"(?:Could not locate (?:class|function) |Unknown (?:layer|object|loss|metric)[^:]*: )'?\"?([\w>.]+)",
         "EK109",

@@ -67,6 +67,7 @@ _process = FrameworkProcess(
             "export_onnx": "converted",
             "calls": "cut",
             "cut": "cut",
+            "export_core_ml": "converted",
         },
         slow_hint=", or use fewer calibration samples",
     )
@@ -157,10 +158,7 @@ def export_tflite(path: Path, output: Path, options: TFLiteExport) -> tuple[Find
             path, {"do": "export_tflite", "output": str(made), "options": document}, _CONVERT_S
         )
         files.copy_file(made, output)
-    if not reply["unrolled"]:
-        return ()
-    message = f"Recurrent layers were written out step by step: {reply['unrolled']}."
-    return (Finding("EK132", message, level=Level.NOTE),)
+    return _unrolled(reply)
 
 
 def export_onnx(path: Path, output: Path, *, batch: int | None = 1) -> None:
@@ -197,6 +195,27 @@ def cut(path: Path, first: int, last: int, output: Path) -> None:
         made = folder / "part.keras"
         _process.ask(path, {"do": "cut", "output": str(made), "first": first, "last": last}, _CONVERT_S)
         files.copy_file(made, output)
+
+
+def export_core_ml(path: Path, output: Path, options: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Convert a Keras file or a SavedModel with coremltools into a folder; ``core_ml_child`` has the options.
+
+    Returns:
+        What was changed on the way.
+
+    Raises:
+        ModelError: coremltools refuses the model or crashes.
+        DependencyError: Its packages do not fit edgekit's environment.
+    """
+    request = {"do": "export_core_ml", "output": str(output.absolute()), "options": dict(options)}
+    return _unrolled(_process.ask(path, request, _CONVERT_S))
+
+
+def _unrolled(reply: Mapping[str, int]) -> tuple[Finding, ...]:
+    if not reply["unrolled"]:
+        return ()
+    message = f"Recurrent layers were written out step by step: {reply['unrolled']}."
+    return (Finding("EK132", message, level=Level.NOTE),)
 
 
 def _check_onnx(path: Path, made: Path) -> None:

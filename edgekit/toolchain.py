@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,17 @@ class Toolchain:
     def python(self) -> Path:
         """Its Python, which is there once it is installed."""
         return self.folder / "bin" / "python"
+
+    @property
+    def packages(self) -> Path:
+        """Its packages, for a process of edgekit's environment that needs them beside its own.
+
+        Raises:
+            DependencyError: It is not installed.
+        """
+        self.require()
+        base = str(self.folder)
+        return Path(sysconfig.get_path("purelib", "venv", {"base": base, "installed_base": base}))
 
     @property
     def is_installed(self) -> bool:

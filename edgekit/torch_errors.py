@@ -75,12 +75,18 @@ def _uncuttable(path: Path, message: str) -> tuple[str, str, str]:
     return "EK355", f"{path} cannot be cut at {message}, which is no tensor.", "Cut it at another place."
 
 
+def _core_ml(path: Path, message: str) -> tuple[str, str, str]:
+    hint = "Replace what it names in the module; run with -v for its own words."
+    return "EK391", f"coremltools refuses {path}: {_sentence(message)}", hint
+
+
 _KNOWN: dict[str, Callable[[Path, str], tuple[str, str, str]]] = {
     "TrainingModeError": _training,
     "UnsafeError": _unsafe,
     "OldError": _old,
     "NoModuleError": _no_module,
     "UncuttableError": _uncuttable,
+    "CoreMLError": _core_ml,
 }
 
 

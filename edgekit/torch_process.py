@@ -31,6 +31,7 @@ _process = FrameworkProcess(
             "export_onnx": "converted",
             "calls": "cut",
             "cut": "cut",
+            "export_core_ml": "converted",
         },
         slow_hint="",
     )
@@ -135,6 +136,17 @@ def cut(path: Path, first: int, last: int, output: Path) -> None:
         ModelError: They are no model of their own.
     """
     _made(path, output, {"do": "cut", "first": first, "last": last})
+
+
+def export_core_ml(path: Path, output: Path, options: Mapping[str, str]) -> None:
+    """Convert a ``.pt2`` file with coremltools into a folder; ``core_ml_child`` has the options.
+
+    Raises:
+        ModelError: coremltools refuses the model or crashes.
+        DependencyError: PyTorch is not installed, or coremltools' packages do not fit edgekit's environment.
+    """
+    request = {"do": "export_core_ml", "output": str(output.absolute()), "options": dict(options)}
+    _process.ask(path, request, _CONVERT_S)
 
 
 def _made(path: Path, output: Path, request: Mapping[str, object]) -> None:

@@ -18,6 +18,7 @@ Examples:
   edgekit compile int8.tflite -t ethos-u55-128 -o npu.tflite
   edgekit compile int8.tflite -t ethos-u85-256 -o npu.tflite --min-placement 100
   edgekit compile int8.tflite -t microcontroller-tflm -o model.c
+  edgekit compile model.keras -t ios-coreml -o model.mlpackage
 """
 _LISTED = 12
 
@@ -25,7 +26,13 @@ _LISTED = 12
 @edgekit_command(epilog=_EPILOG)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-t", "--target", required=True, metavar="NAME|FILE.toml", help="What it is for.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="File to write, or folder for Core ML.",
+)
 @click.option(
     "--min-placement",
     type=click.FloatRange(0, 100),
@@ -40,7 +47,7 @@ def command(
 
     What an NPU's compiler wrote is read back: operators that stay on the CPU are named, and a file without anything
     for the accelerator is an error. Cycles and times are the compiler's estimates. A microcontroller gets an array in C
-    and a header with its operators and the size of the tensor arena.
+    and a header with its operators and the size of the tensor arena, an iPhone a Core ML package of the source model.
     """
     import edgekit
 

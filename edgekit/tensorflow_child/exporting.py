@@ -1,4 +1,4 @@
-"""Writes a loaded model as .tflite or .onnx, always through one signature with the model's own names."""
+"""Writes a loaded model as .tflite, .onnx or .mlpackage, always through one signature with the model's own names."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf  # noqa: TID253
 
+from edgekit.core_ml_child import CoreMLError, write
 from edgekit.tensorflow_child.loading import Loaded
 
 _OPSET = 17
@@ -195,6 +196,36 @@ def _signature_names(path: Path) -> dict[str, str]:
         return {}
     ends = {**signatures[0]["inputs"], **signatures[0]["outputs"]}
     return {tensors[index]: name for name, index in ends.items() if index in tensors}
+
+
+def export_core_ml(loaded: Loaded, options: dict[str, str], output: Path) -> int:
+    """Convert with coremltools for a batch of one; gives how many recurrent layers were written out step by step."""
+    # coremltools fails at the loops of a TensorFlow as new as this one.
+    layers = recurrent_layers(loaded, {"optimize": "none", "unroll": True})
+    with _unrolled(layers):
+        concrete = loaded.concrete(1)
+    if any(operation.type.startswith("Assign") for operation in concrete.graph.get_operations()):
+        raise CoreMLError("it keeps a state from one call to the next")
+    made = [tensor.name.partition(":")[0] for tensor in concrete.outputs]
+    try:
+        write(
+            [concrete],
+            output,
+            options,
+            dict(zip(made, sorted(concrete.structured_outputs), strict=True)),
+            source="tensorflow",
+        )
+    except CoreMLError as error:
+        if _has_loop(concrete):
+            raise CoreMLError(f"it has a loop, and there coremltools fails: {error}") from error
+        raise
+    return len(layers)
+
+
+def _has_loop(concrete: Any) -> bool:
+    definition = concrete.graph.as_graph_def()
+    nodes = [*definition.node, *(node for inner in definition.library.function for node in inner.node_def)]
+    return any(node.op in ("While", "StatelessWhile") for node in nodes)
 
 
 def _rename(graph: Any, names: dict[str, str]) -> None:

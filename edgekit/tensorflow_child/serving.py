@@ -80,6 +80,13 @@ def cut(folder: Path, path: str, output: str, first: int, last: int) -> None:
     cut(_load(path, folder), first, last, Path(output))
 
 
+def export_core_ml(folder: Path, path: str, output: str, options: dict[str, str]) -> dict[str, Any]:
+    """Write a Core ML package; ``unrolled`` counts the recurrent layers that were written out step by step."""
+    loaded = _load(path, folder)
+    loaded.reset()
+    return {"unrolled": exporting.export_core_ml(loaded, options, Path(output))}
+
+
 def _load(path: str, folder: Path) -> Loaded:
     status = Path(path).stat()
     key = (path, status.st_mtime_ns, status.st_size)
@@ -109,4 +116,5 @@ _REQUESTS: dict[str, Callable[..., Any]] = {
     "export_onnx": export_onnx,
     "calls": calls,
     "cut": cut,
+    "export_core_ml": export_core_ml,
 }

@@ -1,10 +1,11 @@
-"""Writes a loaded program as .tflite or .onnx; inputs and outputs keep their names."""
+"""Writes a loaded program as .tflite, .onnx or .mlpackage; inputs and outputs keep their names."""
 
 from pathlib import Path
 from typing import Any
 
 import torch  # noqa: TID253
 
+from edgekit.core_ml_child import write
 from edgekit.torch_child.loading import Loaded
 
 
@@ -49,6 +50,14 @@ def export_onnx(loaded: Loaded, batch: int | None, output: Path) -> None:
         dynamo=True,
         verbose=False,
     )
+
+
+def export_core_ml(loaded: Loaded, options: dict[str, str], output: Path) -> None:
+    """Convert with coremltools, which takes PyTorch's core operators, for a batch of one."""
+    program = loaded.program
+    if _is_free(loaded):
+        program = torch.export.export(loaded.call, _examples(loaded, 1))
+    write(program.run_decompositions({}), output, options, {}, outputs=list(loaded.outputs))
 
 
 def _is_free(loaded: Loaded) -> bool:

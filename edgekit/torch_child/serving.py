@@ -82,6 +82,14 @@ def cut(folder: Path, path: str, output: str, first: int, last: int) -> None:
     cut(_load(path, folder), first, last, Path(output))
 
 
+def export_core_ml(folder: Path, path: str, output: str, options: dict[str, str]) -> dict[str, Any]:
+    """Write a Core ML package; nothing is unrolled."""
+    from edgekit.torch_child.exporting import export_core_ml
+
+    export_core_ml(_load(path, folder), options, Path(output))
+    return {"unrolled": 0}
+
+
 def _load(path: str, folder: Path) -> Loaded:
     status = Path(path).stat()
     key = (path, status.st_mtime_ns, status.st_size)
@@ -120,4 +128,5 @@ _REQUESTS: dict[str, Callable[..., Any]] = {
     "export_onnx": export_onnx,
     "calls": calls,
     "cut": cut,
+    "export_core_ml": export_core_ml,
 }

@@ -68,8 +68,8 @@ def compile(  # noqa: A001 - the command's name
     """Compile a model file for the accelerator of a target.
 
     Args:
-        model: A quantized model in a format that the target takes.
-        output: The file to write.
+        model: A quantized model in a format that the target takes, or the source model where its compiler reads that.
+        output: The file to write, a folder where the compiler makes one.
         target: A target's name or profile, ``"ethos-u55-128"``.
         min_placement: Fail where fewer percent of the operators run on the accelerator.
         overwrite: Replace ``output`` where it exists.
@@ -87,7 +87,10 @@ def compile(  # noqa: A001 - the command's name
     profile = Target.load(target) if isinstance(target, str) else target
     compiler = load("compilers", _compiler(profile))
     beside = [path.with_suffix(suffix) for suffix in compiler.beside(profile)]
-    for written in (path, *beside, lineage_path(path)):
+    mark = getattr(compiler, "MARK", "")
+    if mark:
+        files.check_output_folder(path, mark, overwrite=overwrite)
+    for written in (*([] if mark else [path]), *beside, lineage_path(path)):
         files.check_output(written, overwrite=overwrite)
     source = open_artifact(model)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
@@ -95,7 +98,7 @@ def compile(  # noqa: A001 - the command's name
         placed = _placed_pct(source, compilation)
         _check_placement(source, profile, compilation, placed, min_placement or 0.0)
         for made, wanted in zip((compilation.path, *compilation.beside), (path, *beside), strict=True):
-            files.copy_file(made, wanted)
+            (files.copy_folder if made.is_dir() else files.copy_file)(made, wanted)
     lineage = _lineage(source, profile, compilation)
     files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
     seconds = time.perf_counter() - started
@@ -117,8 +120,11 @@ def _compiler(target: Target) -> str:
 
 def _placed_pct(source: Artifact, compilation: Compilation) -> float:
     """The share of the source's operators that the accelerator takes: each of the others stands alone in the table."""
+    left = len(compilation.left_on_cpu())
+    if not left:
+        return 100.0 if compilation.operators else 0.0
     count = len(operators(source.path, source.format))
-    return 100 * (1 - len(compilation.left_on_cpu()) / count) if count else 0.0
+    return 100 * (1 - left / count) if count else 0.0
 
 
 def _check_placement(

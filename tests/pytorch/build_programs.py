@@ -39,6 +39,33 @@ class Eigenvalues(nn.Module):
         return 2 * torch.linalg.eigvalsh(torch.relu(x))
 
 
+class SameTwice(nn.Module):
+    """One tensor as two outputs."""
+
+    def forward(self, x):
+        doubled = x * 2
+        return doubled, doubled
+
+
+class Counter(nn.Module):
+    """Adds how often it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls.add_(1)
+        return x + self.calls
+
+
+class WholeNumbers(nn.Module):
+    """Takes int64, and gives a float and a truth under a name with a dot."""
+
+    def forward(self, ids):
+        return {"log.x": torch.log(ids.float() + 1), "large": ids > 2}
+
+
 def nothing():
     """No module."""
     return 7
@@ -59,6 +86,16 @@ def main(folder):
     free = {"input": {0: torch.export.Dim("batch")}}
     save(module, several, folder / "cnn_free_batch.pt2", dynamic_shapes=free)
     save(TwoInputs().eval(), (torch.rand(1, 4), torch.rand(1, 4)), folder / "two_inputs.pt2")
+    free_height = {"input": {2: torch.export.Dim("height", min=8, max=64)}}
+    save(
+        nn.Sequential(nn.Conv2d(3, 4, 3)).eval(),
+        inputs,
+        folder / "free_height.pt2",
+        dynamic_shapes=free_height,
+    )
+    save(SameTwice().eval(), (torch.rand(1, 4),), folder / "same_twice.pt2")
+    save(Counter().eval(), (torch.rand(1, 4),), folder / "counter.pt2")
+    save(WholeNumbers().eval(), (torch.ones(1, 4, dtype=torch.int64),), folder / "whole_numbers.pt2")
     save(Eigenvalues().eval(), (torch.rand(1, 4, 4),), folder / "eigenvalues.pt2")
 
 
