@@ -29,7 +29,9 @@ from edgekit.targeting import choose
 from edgekit.verbs.quantize import Quantized
 
 # What a compiler writes, where that is not the model's own format.
-_SUFFIXES = {"tflm": ".c", "openvino": {"CPU": ".xml", "NPU": ".blob"}}
+_SUFFIXES = {"tflm": ".c", "openvino": {"CPU": ".xml", "NPU": ".blob"}, "coremltools": ".mlpackage"}
+# These read the model that the file was quantized from.
+_OF_SOURCE = {"coremltools"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _cell(case: Case, target: Target, work: Path, made: dict[str, Quantized]) ->
     except EdgekitError as error:
         return Cell(case.name, target.name, problem=f"{error.code} {error.message}")
     compat = edgekit.compat(path, target=target)
-    compiled, problem = _compiled(path, target, work)
+    compiled, problem = _compiled(case, path, target, work)
     codes = sorted({finding.code for finding in (*found.findings, *compat.findings)})
     return Cell(
         case=case.name,
@@ -126,7 +128,7 @@ def _quantized(case: Case, target: Target, work: Path, made: dict[str, Quantized
     return made[path.name], path
 
 
-def _compiled(path: Path, target: Target, work: Path) -> tuple[str, str]:
+def _compiled(case: Case, path: Path, target: Target, work: Path) -> tuple[str, str]:
     """What the target's compiler did, and the error where it did nothing."""
     name = target.compiler.get("name", "")
     if not name:
@@ -137,7 +139,8 @@ def _compiled(path: Path, target: Target, work: Path) -> tuple[str, str]:
     if isinstance(suffix, dict):
         suffix = suffix[target.compiler["device"]]
     try:
-        edgekit.compile(path, work / f"{path.stem}-{target.name}{suffix}", target=target, overwrite=True)
+        model = case.path if name in _OF_SOURCE else path
+        edgekit.compile(model, work / f"{path.stem}-{target.name}{suffix}", target=target, overwrite=True)
     except EdgekitError as error:
         return error.code, f"{error.code} {error.message}"
     return "compiled", ""
