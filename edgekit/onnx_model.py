@@ -32,8 +32,10 @@ def save(model: "ModelProto", path: Path, *, named: Path) -> None:
 
     try:
         onnx.save(model, str(path))
-    except ValueError as error:
-        # Protocol buffers end at 2 GiB.
+    except OSError:
+        raise
+    except Exception as error:
+        # Protocol buffers end at 2 GiB; their EncodeError and the ValueError of onnx have no common ancestor.
         message = (
             f"{named} is larger than one ONNX file can be, which is 2 GiB, and this step needs it as one."
         )

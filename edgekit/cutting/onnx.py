@@ -59,7 +59,12 @@ def _read(nodes: "Iterable[NodeProto]") -> Iterator[str]:
 def _types(model: "ModelProto") -> "dict[str, ValueInfoProto]":
     import onnx
 
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except Exception as error:
+        # It has exceptions of its own, and protocol buffers theirs where the model is larger than 2 GiB.
+        message = f"The shapes in {model.graph.name} cannot be told."
+        raise ModelError("EK355", message, "Leave --bisect out.", detail=str(error)) from error
     return {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
 
 

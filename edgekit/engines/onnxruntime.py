@@ -76,19 +76,19 @@ def _prepared(job: Job, folder: Path) -> "ModelProto":
     opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
     if opset < wanted and job.recipe.default.mode is not Mode.FLOAT16:
         model = version_converter.convert_version(model, wanted)
-    model = onnx.shape_inference.infer_shapes(_optimized(model, folder))
+    model = onnx.shape_inference.infer_shapes(_optimized(model, folder, job.source.path))
     _name_nodes(model)
     _flatten_biases(model)
     return model
 
 
-def _optimized(model: "ModelProto", folder: Path) -> "ModelProto":
+def _optimized(model: "ModelProto", folder: Path, named: Path) -> "ModelProto":
     """ONNX Runtime's basic optimizations: they stay within standard operators."""
     import onnx
     import onnxruntime
 
     source, output = folder / "source.onnx", folder / "optimized.onnx"
-    onnx.save(model, source)
+    onnx_model.save(model, source, named=named)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(output)
