@@ -129,6 +129,37 @@ def _speech_frames(model: Path) -> tuple[Arrays, Arrays]:
     )
 
 
+def _machine(model: Path) -> tuple[Arrays, Arrays]:
+    """Five frames of 128 mel bands each, 196 times, of the one recording that is there."""
+    frames = np.fromfile(model.parent / "normal_id_01_00000000_hist_librosa.bin", np.float32).reshape(-1, 128)
+    windows = np.lib.stride_tricks.sliding_window_view(frames, 5, axis=0).transpose(0, 2, 1)
+    return _split({"x": windows.reshape(-1, 640)}, 2)
+
+
+def _wake_word(model: Path) -> tuple[Arrays, Arrays]:
+    with np.load(model.parent / "calibration_samples.npz") as arrays:
+        return _split({"x": arrays["specs"].astype(np.float32)}, 2)
+
+
+def _photographs(_model: Path) -> tuple[Arrays, Arrays]:
+    """BGR from 0 to 1 as NCHW, 352 on each side."""
+    from PIL import Image
+
+    def pixels(file: Path) -> Any:
+        with Image.open(file) as image:
+            values = np.asarray(image.convert("RGB").resize((352, 352)), np.float32) / 255
+        return values[..., ::-1].transpose(2, 0, 1)
+
+    files = sorted((ASSETS / "data" / "coco_detection128" / "images").glob("*.jpg"))
+    return _split({"x": np.stack([pixels(file) for file in files])}, 2)
+
+
+def _one_second(_model: Path) -> tuple[Arrays, Arrays]:
+    """Blocks of 512 samples of four noises."""
+    noises = np.concatenate([_waveform(file) for file in sorted((ASSETS / "noises10s").glob("*.wav"))])
+    return _split(_some({"x": noises[: len(noises) // 512 * 512].reshape(-1, 512)}), 2)
+
+
 def _names(session: Any) -> list[str]:
     return [entry.name for entry in session.get_inputs()]
 
@@ -160,4 +191,13 @@ CASES = (
     Case("dtln-2", "dtln/model_2.tflite", _speech_frames, "snr"),
     Case("dtln-1-onnx", "dtln/model_1.onnx", _speech_frames, "snr"),
     Case("dtln-2-onnx", "dtln/model_2.onnx", _speech_frames, "snr"),
+)
+
+# Without labels, or another size of a model above: for tables of conversions, and how near they are to the float model.
+UNLABELLED = (
+    Case("ic-large", "mlperf-tiny-ic/pretrainedResnet_large_float.tflite", _cifar),
+    Case("ad", "mlperf-tiny-ad/ad01.h5", _machine, ""),
+    Case("sww", "mlperf-tiny-sww/str_ww_ref_model.h5", _wake_word, ""),
+    Case("fastestdet", "fastestdet/FastestDet.onnx", _photographs, ""),
+    Case("dtln", "dtln/dtln_saved_model", _one_second, ""),
 )

@@ -1,10 +1,13 @@
 """Every public model for every target: quantized as the profile says, looked at, compiled where that can be done here.
 
     python benchmarks/every_target.py [--case ic ...] [--target ethos-u55-128 ...] [--work FOLDER] [--json FILE]
+    python benchmarks/every_target.py --model model.pt2 --calibration samples.npz
 
 A cell has the SNR of the quantized file against the float model on held back samples, the share of its operators that
 the target would accelerate, and what its compiler made of it; or the code of the error that stood in the way. Targets
-that ask for the same file share it. Compilers run where `edgekit toolchain install` was done.
+that ask for the same file share it. Compilers and converters run where `edgekit toolchain install` was done. On
+linux-gpu the file is run too, where Vulkan has a GPU or VK_ICD_FILENAMES names SwiftShader: the share that the GPU
+took, and the SNR of its outputs against the CPU's.
 """
 
 import argparse
@@ -15,7 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from _cases import CASES, Case
+import numpy as np
+from _cases import CASES, UNLABELLED, Case
 from rich.console import Console
 from rich.table import Table
 
@@ -23,10 +27,19 @@ import edgekit
 from edgekit.accelerators import Place
 from edgekit.artifact import Format
 from edgekit.catalog import names
+from edgekit.devices.device import Device
+from edgekit.devices.session import DeviceSession
+from edgekit.devices.shell import Shell
 from edgekit.errors import EdgekitError
+from edgekit.interleaved import Delegate
+from edgekit.runtimes import open_session
 from edgekit.target import Target
 from edgekit.targeting import choose
+from edgekit.tensor import difference
 from edgekit.verbs.quantize import Quantized
+
+ALL = (*CASES, *UNLABELLED)
+_GPU_SAMPLES = 8
 
 # What a compiler writes, where that is not the model's own format.
 _SUFFIXES = {"tflm": ".c", "openvino": {"CPU": ".xml", "NPU": ".blob"}, "coremltools": ".mlpackage"}
@@ -61,13 +74,20 @@ class Cell:
 def main() -> None:
     """Fill the table, and print what stood in the way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--case", nargs="*", default=[case.name for case in CASES])
+    parser.add_argument("--case", nargs="*", default=[case.name for case in ALL])
+    parser.add_argument("--model", type=Path, help="a model of your own in place of the public ones")
+    parser.add_argument("--calibration", type=Path, help="samples for it, .npz")
     targets = [target.name for target in edgekit.target_list()]
     parser.add_argument("--target", nargs="*", default=targets)
     parser.add_argument("--work", type=Path, help="keep the files in this folder")
     parser.add_argument("--json", type=Path, help="write every cell here")
     options = parser.parse_args()
-    cases = [case for case in CASES if case.name in options.case]
+    cases = [case for case in ALL if case.name in options.case]
+    if options.model:
+        samples = dict(np.load(options.calibration))
+        cases = [
+            Case(options.model.stem, str(options.model.absolute()), lambda _model: (samples, samples), "")
+        ]
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
@@ -99,7 +119,8 @@ def _cell(case: Case, target: Target, work: Path, made: dict[str, Quantized]) ->
     except EdgekitError as error:
         return Cell(case.name, target.name, problem=f"{error.code} {error.message}")
     compat = edgekit.compat(path, target=target)
-    compiled, problem = _compiled(case, path, target, work)
+    runs = target.name == "linux-gpu"
+    compiled, problem = _on_gpu(case, path, work) if runs else _compiled(case, path, target, work)
     codes = sorted({finding.code for finding in (*found.findings, *compat.findings)})
     return Cell(
         case=case.name,
@@ -144,6 +165,27 @@ def _compiled(case: Case, path: Path, target: Target, work: Path) -> tuple[str, 
     except EdgekitError as error:
         return error.code, f"{error.code} {error.message}"
     return "compiled", ""
+
+
+def _on_gpu(case: Case, path: Path, work: Path) -> tuple[str, str]:
+    """What share the GPU took, and the SNR of its outputs against the CPU's."""
+    artifact = edgekit.open_artifact(path)
+    _calibration, test = case.data(work)
+    chosen = list(range(_GPU_SAMPLES))
+    samples = edgekit.open_dataset(test).bind(artifact.inputs).take(chosen).inputs
+    try:
+        with (
+            Shell(Device("local", "local")) as shell,
+            DeviceSession(shell, artifact, delegate=Delegate("gpu")) as gpu,
+        ):
+            there, taken = gpu.run(samples), gpu.opened["placement"]["accelerated_pct"]
+    except EdgekitError as error:
+        return error.code, f"{error.code} {error.message}"
+    cpu = open_session(artifact)
+    here = cpu.run(samples)
+    cpu.close()
+    snr_db = min(difference(exact, there[name]).snr_db for name, exact in here.items())
+    return f"GPU took {taken:.0f}%, {snr_db:.0f} dB", ""
 
 
 def _table(cells: Sequence[Cell]) -> Table:

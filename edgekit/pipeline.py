@@ -12,6 +12,7 @@ from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.onnx_to_tflite import onnx_to_tflite
 from edgekit.passes.add_signature import add_signature
+from edgekit.passes.bound_pads import bound_pads
 from edgekit.passes.compact import compact
 from edgekit.passes.compact_onnx import compact_onnx
 from edgekit.passes.correct_bias import correct_bias
@@ -151,6 +152,11 @@ def _add_signature(source: Path, output: Path, _settings: Settings) -> list[Find
     return []
 
 
+def _bound_pads(source: Path, output: Path, _settings: Settings) -> list[Finding]:
+    output.write_bytes(bound_pads(source.read_bytes()))
+    return []
+
+
 def _set_io(source: Path, output: Path, settings: Settings) -> list[Finding]:
     change = set_io(source.read_bytes(), settings.io)
     output.write_bytes(change.model)
@@ -181,6 +187,7 @@ _STEPS: dict[str, Callable[[Path, Path, Settings], list[Finding]]] = {
     "fix_batch": _fix_batch,
     "spell_out": _spell_out,
     "add_signature": _add_signature,
+    "bound_pads": _bound_pads,
     "set_io": _set_io,
     "pointwise": _pointwise,
     "compact": _compact,

@@ -12,7 +12,7 @@ from edgekit.recipe import Mode, Recipe
 from edgekit.routes import way_to
 
 # What a float .tflite needs before an engine reads it, and a quantized file before a user gets it.
-_BEFORE_TFLITE = ("fix_batch", "add_signature")
+_BEFORE_TFLITE = ("fix_batch", "add_signature", "bound_pads")
 _AFTER = {Format.TFLITE: ("set_io", "pointwise", "compact"), Format.ONNX: ("compact_onnx",)}
 
 

@@ -18,6 +18,7 @@ def test_tflite_needs_no_tensorflow():
         "ai_edge_quantizer": (
             "fix_batch",
             "add_signature",
+            "bound_pads",
             "quantize",
             "correct_bias",
             "set_io",

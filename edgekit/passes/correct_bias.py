@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import flatbuffer
+from edgekit.errors import ModelError
 from edgekit.passes import _graph
 from edgekit.sampling import in_batches
 from edgekit.tensor import Array, Quantization, dequantize, difference, quantize
@@ -154,7 +155,12 @@ class _Probe:
             # It warns that kept tensors need memory, which is what they are kept for.
             warnings.simplefilter("ignore", UserWarning)
             self._interpreter = Interpreter(model_content=content, experimental_preserve_all_tensors=True)
-        self._interpreter.allocate_tensors()
+        try:
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
+            line = str(error).splitlines()[0].rstrip(".")
+            message = f"LiteRT cannot run the quantized file: {line}."
+            raise ModelError("EK410", message, "Try another recipe or engine.", detail=str(error)) from error
         signature = next(iter(self._interpreter._get_full_signature_list().values()))
         self._inputs: dict[str, int] = signature["inputs"]
         self._outputs: dict[str, int] = signature["outputs"]
