@@ -32,6 +32,12 @@ _REFUSED = "the GPU refuses the whole model"
 def judge(operators: Sequence[Operator], _target: Target) -> list[Verdict]:
     """Where each operator runs; see ``Accelerator``."""
     verdicts = by_rules(RULES, operators, "LiteRT's GPU accelerator", _ADVICE)
+    if any(verdict.place is not Place.ACCELERATED for verdict in verdicts):
+        beside = Verdict(Place.CPU, "what widens stored weights is taken with a whole model alone")
+        verdicts = [
+            beside if operator.kind == "DEQUANTIZE" and operator.inputs[0].is_constant else verdict
+            for operator, verdict in zip(operators, verdicts, strict=True)
+        ]
     found = groups(operators, [verdict.place is Place.ACCELERATED for verdict in verdicts])
     taken = max(found, key=len, default=set())
     advice = "Change the operators between them that stay on the CPU."

@@ -85,6 +85,25 @@ def test_the_later_group_where_it_is_larger(tmp_path):
     assert [verdict.place.value for verdict in found] == ["cpu", "cpu", "accelerated", "accelerated"]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(("last", "taken"), [("NEG", 100), ("LOG_SOFTMAX", 50)])
+def test_what_widens_weights_goes_with_a_whole_model_alone(tmp_path, last, taken):
+    """ABS, a sum with weights of float16, and an operator that the GPU takes or does not take."""
+    made = Made()
+    x, t0, t1, y = (made.tensor(name, "float32", (1, 4)) for name in ("x", "t0", "t1", "y"))
+    stored = made.tensor("stored", "float16", (1, 4), values=[1, 2, 3, 4])
+    wide = made.tensor("wide", "float32", (1, 4))
+    made.operator("DEQUANTIZE", [stored], [wide], version=3)
+    made.operator("ABS", [x], [t0])
+    made.operator("ADD", [t0, wide], [t1], schema.AddOptionsT())
+    made.operator(last, [t1], [y])
+    made.graph.inputs, made.graph.outputs = [x], [y]
+    path = tmp_path / "half.tflite"
+    path.write_bytes(made.bytes())
+    assert predicted(path) == gpu_took(path) == taken
+
+
 def test_five_axes_are_too_many(tmp_path):
     made = Made()
     x, y = (made.tensor(name, "float32", (1, 2, 2, 2, 2)) for name in "xy")
