@@ -33,8 +33,9 @@ Progress = Callable[[str], None]
 class Toolchain:
     """A program of others with all that it imports: ``Toolchain.load("vela")``.
 
-    ``requirements`` is a file for pip with a hash for every wheel. ``health`` is a command whose output holds
-    ``expects`` where the environment works.
+    ``requirements`` is a file for pip with a hash for every wheel, and nothing else is installed: it may leave out
+    what a package asks for and does without. ``health`` is a command whose output holds ``expects`` where the
+    environment works.
     """
 
     name: str
