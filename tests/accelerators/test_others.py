@@ -71,13 +71,43 @@ def test_onnx_on_the_htp_needs_fixed_sizes(models, tmp_path):
     assert {verdict.place for verdict in places("htp", fixed)} == {Place.ACCELERATED}
 
 
-def test_rknn_refuses_what_is_not_on_its_list(tmp_path):
-    nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Selu", ["a"], ["y"])]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
-    graph = helper.make_graph(nodes, "selu", ends[:1], ends[1:])
-    path = tmp_path / "selu.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
-    assert [verdict.place.value for verdict in places("rknn", path)] == ["accelerated", "unsupported"]
+@pytest.mark.parametrize(
+    ("kind", "opset", "place", "reason"),
+    [
+        ("Relu", 13, Place.ACCELERATED, ""),
+        ("Exp", 13, Place.CPU, "the NPU has no such operator"),
+        ("Selu", 13, Place.UNKNOWN, "Rockchip's list"),
+        ("NonZero", 13, Place.UNSUPPORTED, "has no such operator"),
+        ("Relu", 20, Place.UNSUPPORTED, "of opset 20"),
+        ("Gelu", 20, Place.UNSUPPORTED, "of opset 20"),
+    ],
+)
+def test_rknn_refuses_leaves_to_the_cpu_or_says_that_nothing_is_known(tmp_path, kind, opset, place, reason):
+    [verdict] = places("rknn", odd_node(tmp_path, kind, opset=opset))
+    assert verdict.place is place
+    assert reason in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "dtype", "place"),
+    [
+        ("GELU", {}, "float32", Place.UNSUPPORTED),
+        ("FULLY_CONNECTED", {"keepNumDims": True}, "int8", Place.UNSUPPORTED),
+        ("FULLY_CONNECTED", {"keepNumDims": False}, "int8", Place.ACCELERATED),
+        ("CONV_2D", {"fusedActivationFunction": 2}, "int8", Place.UNSUPPORTED),
+        ("SQRT", {}, "float32", Place.ACCELERATED),
+        ("SQRT", {}, "int8", Place.UNSUPPORTED),
+        ("DIV", {}, "int8", Place.CPU),
+        ("RESIZE_BILINEAR", {"alignCorners": True}, "int8", Place.CPU),
+        ("TOPK_V2", {}, "int8", Place.UNKNOWN),
+    ],
+)
+def test_rknn_knows_what_its_reader_of_tflite_files_refuses(kind, options, dtype, place):
+    values = Operand("x", (1, 8, 8, 4), dtype)
+    [verdict] = load("accelerators", "rknn").judge(
+        [Operator(kind, ("y",), (values,), (values,), options)], None
+    )
+    assert verdict.place is place
 
 
 def odd_node(tmp_path, kind, domain="", opset=13, dtype=TensorProto.FLOAT):
