@@ -42,7 +42,12 @@ ALL = (*CASES, *UNLABELLED)
 _GPU_SAMPLES = 8
 
 # What a compiler writes, where that is not the model's own format.
-_SUFFIXES = {"tflm": ".c", "openvino": {"CPU": ".xml", "NPU": ".blob"}, "coremltools": ".mlpackage"}
+_SUFFIXES = {
+    "tflm": ".c",
+    "rknn": ".rknn",
+    "openvino": {"CPU": ".xml", "NPU": ".blob"},
+    "coremltools": ".mlpackage",
+}
 # These read the model that the file was quantized from.
 _OF_SOURCE = {"coremltools"}
 

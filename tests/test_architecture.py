@@ -80,7 +80,10 @@ def test_every_package_that_is_imported_is_required():
         ),
     ]
     modules = {re.split(r"[^\w.-]", line)[0].replace("-", "_") for line in required}
-    modules = {{"pillow": "PIL", "scikit_learn": "sklearn"}.get(name, name) for name in modules}
+    modules = {
+        {"pillow": "PIL", "rknn_toolkit2": "rknn", "scikit_learn": "sklearn"}.get(name, name)
+        for name in modules
+    }
     imported = {}
     for file in _SOURCES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

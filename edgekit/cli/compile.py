@@ -94,9 +94,13 @@ def _operators(compiled: "Compiled") -> "Table":
     found = compiled.compilation.operators
     total = sum(operator.cycles for operator in found) or 1
     table = Table(title="slowest operators", title_justify="left")
-    for heading in ("operator", "place", "cycles", "share", "MACs"):
+    headings = ["operator", "place", "cycles", "share", "MACs"]
+    if not any(operator.macs for operator in found):
+        del headings[-1]
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in {"operator", "place"} else "right")
     for operator in sorted(found, key=lambda one: -one.cycles)[:_LISTED]:
         share = f"{operator.cycles / total:.0%}"
-        table.add_row(operator.kind, operator.place, f"{operator.cycles:,}", share, f"{operator.macs:,}")
+        cells = [operator.kind, operator.place, f"{operator.cycles:,}", share, f"{operator.macs:,}"]
+        table.add_row(*cells[: len(headings)])
     return table

@@ -1,11 +1,13 @@
 """Random inputs for what a compiler made, and how far its outputs are from those of the model."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from edgekit import flatbuffer
 from edgekit.artifact import Artifact, Format, TensorSpec
+from edgekit.findings import Finding
+from edgekit.operators import operators
 from edgekit.passes._graph import numbers, signature_entries
 from edgekit.runtimes import open_session
 from edgekit.tensor import Array, Difference, dequantize, difference
@@ -72,3 +74,17 @@ def differences(
 def _real(values: Array, spec: TensorSpec) -> Array:
     """Real numbers out of what a tensor holds."""
     return values if spec.quantization is None else dequantize(values, spec.quantization)
+
+
+def is_integer(artifact: Artifact) -> bool:
+    """Whether operators of the model compute in integers, whatever its inputs and outputs are."""
+    return not all(one.is_float for one in operators(artifact.path, artifact.format) if one.weights)
+
+
+def far(found: Iterable[tuple[TensorSpec, Difference]], near_db: float) -> Iterator[Finding]:
+    """A finding for each output whose SNR is below ``near_db``."""
+    for spec, off in found:
+        if off.snr_db < near_db:
+            text = f"The output {spec.name} has an SNR of {off.snr_db:.1f} dB to the model's"
+            hint = "Evaluate it on real samples before it is used."
+            yield Finding("EK398", f"{text} on {SAMPLES} random inputs.", hint)

@@ -1,21 +1,22 @@
 """Intel's OpenVINO: its own format for CPUs, run here and compared; the NPU's program where its driver is."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit import flatbuffer, onnx_model
-from edgekit.artifact import Artifact, Format
+from edgekit.artifact import Artifact
 from edgekit.compilation import Compilation, CompiledOperator
 from edgekit.compilers import _trial
+from edgekit.compilers._copies import readable_copy
 from edgekit.compilers._run import log_of, run
 from edgekit.errors import DependencyError, ModelError, UsageError
-from edgekit.findings import Finding
 from edgekit.target import Target
 from edgekit.toolchain import Toolchain
+
+if TYPE_CHECKING:
+    from edgekit.findings import Finding
 
 _CHILD = Path(__file__).with_name("_openvino_child.py")
 # Integer kernels of another library round at every layer on their own.
@@ -40,7 +41,7 @@ def compile(  # noqa: A001 - every compiler's
         )
     toolchain = Toolchain.load("openvino")
     model, compiled = folder / f"model.{artifact.format}", folder / f"compiled{suffix}"
-    _copy(artifact, model)
+    readable_copy(artifact, model)
     inputs, outputs = _trial.border(artifact)
     samples = _trial.random_samples(inputs)
     given = {f"input_{number}": samples[spec.name] for number, spec in enumerate(inputs)}
@@ -60,7 +61,8 @@ def compile(  # noqa: A001 - every compiler's
     if device == "CPU":
         with np.load(folder / "outputs.npz", allow_pickle=False) as stored:
             measured = {spec.name: stored[f"output_{number}"] for number, spec in enumerate(outputs)}
-        findings = tuple(_findings(artifact, samples, measured))
+        near_db = _NEAR_INTEGER_DB if _trial.is_integer(artifact) else _NEAR_DB
+        findings = tuple(_trial.far(_trial.differences(artifact, samples, measured), near_db))
     return Compilation(
         path=compiled,
         compiler="openvino",
@@ -80,20 +82,6 @@ def beside(target: Target) -> tuple[str, ...]:
     return (".bin",) if target.compiler["device"] == "CPU" else ()
 
 
-def _copy(artifact: Artifact, path: Path) -> None:
-    """A copy in which every tensor has a name, without which OpenVINO reads no ``.tflite`` file."""
-    if artifact.format is Format.ONNX:
-        onnx_model.save(onnx_model.load(artifact.path), path, named=artifact.path)
-        return
-
-    def name(tree: Any) -> None:
-        for number, graph in enumerate(tree.subgraphs):
-            for index, tensor in enumerate(graph.tensors):
-                tensor.name = tensor.name or f"tensor_{number}_{index}".encode()
-
-    path.write_bytes(flatbuffer.rewrite(artifact.path.read_bytes(), name))
-
-
 def _failed(artifact: Artifact, code: int, log: str) -> ModelError:
     lines = [line.strip() for line in log.splitlines() if line.strip()] or [f"exit code {code}"]
     message = f"OpenVINO refuses {artifact.path}: {lines[-1].rstrip('.')[:300]}."
@@ -105,18 +93,3 @@ def _operators(described: list[dict[str, Any]]) -> tuple[CompiledOperator, ...]:
         CompiledOperator(entry["kind"], "openvino" if entry["taken"] else "cpu", 0, 0, entry["name"])
         for entry in described
     )
-
-
-def _findings(artifact: Artifact, samples: Any, measured: Any) -> Iterator[Finding]:
-    for spec, off in _trial.differences(artifact, samples, measured):
-        if off.snr_db < (_NEAR_INTEGER_DB if _is_integer(artifact) else _NEAR_DB):
-            text = f"The output {spec.name} has an SNR of {off.snr_db:.1f} dB to the model's"
-            hint = "Evaluate it on real samples before it is used."
-            yield Finding("EK398", f"{text} on {_trial.SAMPLES} random inputs.", hint)
-
-
-def _is_integer(artifact: Artifact) -> bool:
-    """Whether operators of the model compute in integers, whatever its inputs and outputs are."""
-    from edgekit.operators import operators
-
-    return not all(one.is_float for one in operators(artifact.path, artifact.format) if one.weights)

@@ -1,6 +1,7 @@
 """Compilation for Ethos-U by the real Vela: what it wrote is read, whatever its exit code says."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ import edgekit
 from edgekit import flatbuffer
 from edgekit.cli._group import run
 from edgekit.errors import DependencyError, ModelError, TargetError, UsageError
+from edgekit.target import Target
 from edgekit.toolchain import Toolchain
 
 _NPUS = ["ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u85-256"]
@@ -124,10 +126,9 @@ def test_without_vela_it_says_how_to_get_it(models, tmp_path, monkeypatch):
     assert caught.value.exit_code == 3
 
 
-@pytest.mark.parametrize(
-    ("target", "message"), [("linux-x86-64", "needs no compiler"), ("rockchip-rk3588", "does not drive")]
-)
-def test_targets_without_a_compiler_of_ours(models, tmp_path, target, message):
+@pytest.mark.parametrize(("name", "message"), [("", "needs no compiler"), ("other", "does not drive")])
+def test_targets_without_a_compiler_of_ours(models, tmp_path, name, message):
+    target = replace(Target.load("linux-x86-64"), compiler={"name": name} if name else {})
     with pytest.raises(UsageError, match=message):
         edgekit.compile(models.tflite_cnn_int8, tmp_path / "npu.tflite", target=target)
 
