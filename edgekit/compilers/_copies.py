@@ -10,8 +10,8 @@ from edgekit.artifact import Artifact, Format
 def readable_copy(artifact: Artifact, path: Path) -> None:
     """Write the model to ``path``: weights that lie outside of an ``.onnx`` file are taken in.
 
-    In a ``.tflite`` file every tensor gets a name, and ``flatbuffer`` fills both fields of an operator's code: readers of
-    the old one alone take what ai-edge-quantizer leaves in it for ADD.
+    In a ``.tflite`` file every tensor gets a name, and ``flatbuffer`` fills both fields of an operator's code: readers
+    of the old one alone take what ai-edge-quantizer leaves in it for ADD.
 
     Raises:
         ModelError: The model is larger than one file can be.
