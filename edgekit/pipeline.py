@@ -80,6 +80,7 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
             error.message = error.message.replace(str(path), f"the file that {step} made")
             for between in made[1:]:
                 error.message = error.message.replace(str(between.path), str(source.path))
+                error.message = error.message.replace(between.path.name, source.path.name)
             error.detail += f"\nIn step {step} of engine {candidate.engine}, after {before}."
             raise
     named = made[-2] if candidate.steps[-1].startswith("compact") else made[-1]

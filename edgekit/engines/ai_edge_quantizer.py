@@ -16,6 +16,7 @@ from edgekit.artifact import Format
 from edgekit.engines import Job
 from edgekit.errors import ModelError
 from edgekit.findings import Finding, Level
+from edgekit.operators import operators
 from edgekit.recipe import PRECISIONS, Mode, Precision, Recipe
 from edgekit.sampling import batch_size, in_batches
 from edgekit.tensor import Array
@@ -51,10 +52,13 @@ def quantize(job: Job) -> list[Finding]:
         raise
     except Exception as error:
         # Its errors are plain ValueError, IndexError, struct.error: none of them speaks to a user.
+        hint = "Try another --engine or recipe, or keep the layer that -v names in float with --keep-float."
+        if any(one.kind == "WHILE" for one in operators(job.source.path, Format.TFLITE)):
+            hint = "It does not look into loops: fix at most 64 steps of the recurrent layers in the source model."
         raise ModelError(
             "EK310",
             f"ai-edge-quantizer cannot quantize {job.source.path.name} by {job.recipe.name}.",
-            "Try another --engine or recipe, or keep the layer that -v names in float with --keep-float.",
+            hint,
             detail=f"{type(error).__name__}: {error}",
         ) from error
     return _substitutions(content, job.recipe)

@@ -61,6 +61,46 @@ def test_images_lie_as_in_the_source_also_where_no_size_tells(tmp_path, batch):
     assert batch is None or kinds.count("RESHAPE") == 0
 
 
+def recurrent_model(path, steps):
+    """An LSTM of 4 units over ``steps`` times 3 numbers; gives its last state."""
+    generator = np.random.default_rng(0)
+    weights = {
+        name: generator.normal(size=size, scale=0.5).astype(np.float32)
+        for name, size in {"w": (1, 16, 3), "r": (1, 16, 4), "b": (1, 32)}.items()
+    }
+    nodes = [
+        helper.make_node("Transpose", ["series"], ["by_time"], perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["by_time", "w", "r", "b"], ["", "state"], hidden_size=4),
+        helper.make_node("Squeeze", ["state", "axes"], ["last"]),
+    ]
+    stored = [numpy_helper.from_array(values, name) for name, values in weights.items()]
+    stored.append(numpy_helper.from_array(np.array([0], np.int64), "axes"))
+    ends = [
+        helper.make_tensor_value_info("series", TensorProto.FLOAT, [1, steps, 3]),
+        helper.make_tensor_value_info("last", TensorProto.FLOAT, [1, 4]),
+    ]
+    graph = helper.make_graph(nodes, "recurrent", ends[:1], ends[1:], stored)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("steps", [5, 70])
+def test_short_recurrences_have_no_loop_and_are_quantized(tmp_path, steps):
+    """A quantizer looks into no loop, and says so."""
+    converted = edgekit.convert(recurrent_model(tmp_path / "model.onnx", steps), tmp_path / "model.tflite")
+    assert converted.fidelity.snr_db > 60
+    has_loop = "WHILE" in {one.kind for one in operators(converted.artifact.path, Format.TFLITE)}
+    assert has_loop == (steps > 64)
+    if not has_loop:
+        return
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(60, steps, 3)).astype(np.float32))
+    with pytest.raises(ModelError, match="cannot quantize") as caught:
+        edgekit.quantize(converted.artifact.path, tmp_path / "int8.tflite", calibration=tmp_path / "data.npz")
+    assert "loops" in caught.value.hint
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("installed")
 def test_an_onnx_file_becomes_an_int8_tflite_file(models, tmp_path):
