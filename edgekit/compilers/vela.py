@@ -7,6 +7,7 @@ from pathlib import Path
 from edgekit import flatbuffer
 from edgekit.artifact import Artifact, Format
 from edgekit.compilation import Compilation, CompiledOperator
+from edgekit.compilers._copies import readable_copy
 from edgekit.compilers._run import log_of, run
 from edgekit.errors import ModelError, TargetError
 from edgekit.operators import operators
@@ -33,9 +34,9 @@ def compile(  # noqa: A001 - every compiler's
     _check(artifact, target)
     options = {key: value for key, value in target.compiler.items() if key != "name"}
     toolchain = Toolchain.load("vela")
-    # A name of our own: the user's may look like an option.
+    # A name of our own: the user's may look like an option. Without names of tensors Vela cannot say what is wrong.
     model = folder / "model.tflite"
-    model.write_bytes(artifact.path.read_bytes())
+    readable_copy(artifact, model)
     words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", value)]
     command = ["vela", str(model), "--config", "Arm/vela.ini", *words, "--verbose-performance"]
     done = run(toolchain, [*command, "--output-dir", str(folder)], artifact, folder)
@@ -84,8 +85,8 @@ def _is_readable(path: Path) -> bool:
 
 def _failed(artifact: Artifact, code: int, log: str) -> ModelError:
     how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-    errors = [line for line in log.splitlines() if line.startswith("Error")]
-    reason = errors[0].removeprefix("Error:").strip().rstrip(".") if errors else how
+    errors = [line.partition("Error: ")[2] for line in log.splitlines() if "Error: " in line]
+    reason = errors[-1].rpartition("Error: ")[2].strip().rstrip(".") if errors else how
     message = f"Vela made nothing of {artifact.path}: {reason}."
     return ModelError(
         "EK391", message, "Run with -v for its own words; `edgekit inspect` reads the file too.", detail=log
