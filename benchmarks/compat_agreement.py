@@ -4,8 +4,8 @@
 
 Reality is LiteRT's interpreter after XNNPACK took its share, LiteRT's GPU accelerator where Vulkan finds a GPU (a
 software one will do: VK_ICD_FILENAMES names it), what Vela, QNN and TensorFlow Lite Micro say where `edgekit toolchain
-install` was done, and whether ONNX Runtime opens the file. Every model below FOLDER is tried in float, dynamic, int8
-and 16x8. With --operators files of one operator each are tried too, made by TensorFlow: some four hundred.
+install` was done, and whether ONNX Runtime opens the file. Every model below FOLDER is tried in float, float16,
+dynamic, int8 and 16x8. With --operators files of one operator each are tried too, made by TensorFlow: four hundred.
 
 The accelerator of a GPU says how many operators it took, and Vela's table names those that it left; a prediction that
 takes another number, or another kind, counts as wrong for each operator of the difference.
@@ -37,7 +37,7 @@ from edgekit.target import Target
 from edgekit.toolchain import Toolchain
 from edgekit.worker_process import WorkerProcess
 
-_RECIPES = ("dynamic", "int8", "int16x8")
+_RECIPES = ("float16", "dynamic", "int8", "int16x8")
 _SAMPLES = 8
 # What Vela calls operators, where that is not the format's own name without underscores.
 _VELA_NAMES = {
