@@ -17,10 +17,19 @@ _EPILOG = """\b
 Examples:
   edgekit compile int8.tflite -t ethos-u55-128 -o npu.tflite
   edgekit compile int8.tflite -t ethos-u85-256 -o npu.tflite --min-placement 100
+  edgekit compile int8.tflite -t ethos-u55-128 --set accelerator_config=ethos-u55-32 -o npu.tflite
   edgekit compile int8.tflite -t microcontroller-tflm -o model.c
   edgekit compile model.keras -t ios-coreml -o model.mlpackage
 """
 _LISTED = 12
+
+
+def _settings(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given]
+    for text, (key, _, value) in zip(given, pairs, strict=True):
+        if not (key and value):
+            raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE.")
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 @edgekit_command(epilog=_EPILOG)
@@ -34,6 +43,14 @@ _LISTED = 12
     help="File to write, or folder for Core ML.",
 )
 @click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_settings,
+    help="Tell the compiler something else than the profile does; edgekit targets show has the keys.",
+)
+@click.option(
     "--min-placement",
     type=click.FloatRange(0, 100),
     metavar="PCT",
@@ -41,7 +58,13 @@ _LISTED = 12
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT where it exists.")
 def command(
-    model: Path, target: str, output: Path, *, min_placement: float | None, overwrite: bool
+    model: Path,
+    target: str,
+    output: Path,
+    *,
+    settings: dict[str, str],
+    min_placement: float | None,
+    overwrite: bool,
 ) -> Outcome:
     """Compile MODEL for a target's NPU or a microcontroller.
 
@@ -53,7 +76,12 @@ def command(
 
     with progress(f"compiling {model.name} for {target}"):
         compiled = edgekit.compile(
-            model, output, target=target, min_placement=min_placement, overwrite=overwrite
+            model,
+            output,
+            target=target,
+            settings=settings,
+            min_placement=min_placement,
+            overwrite=overwrite,
         )
     view = [_summary(compiled)]
     if any(operator.cycles for operator in compiled.compilation.operators):

@@ -1,6 +1,7 @@
 """Arm's Vela, for the NPUs Ethos-U55, U65 and U85; a toolchain."""
 
 import csv
+import re
 import signal
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from edgekit.target import Target
 from edgekit.toolchain import Toolchain
 
 _KIB = 1024
+# Its own, and that of its options.
+_ERROR = re.compile(r"\b[Ee]rror: ")
 _MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 
 
@@ -85,8 +88,8 @@ def _is_readable(path: Path) -> bool:
 
 def _failed(artifact: Artifact, code: int, log: str) -> ModelError:
     how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-    errors = [line.partition("Error: ")[2] for line in log.splitlines() if "Error: " in line]
-    reason = errors[-1].rpartition("Error: ")[2].strip().rstrip(".") if errors else how
+    errors = [line for line in log.splitlines() if _ERROR.search(line)]
+    reason = _ERROR.split(errors[-1])[-1].strip().rstrip(".") if errors else how
     message = f"Vela made nothing of {artifact.path}: {reason}."
     return ModelError(
         "EK391", message, "Run with -v for its own words; `edgekit inspect` reads the file too.", detail=log

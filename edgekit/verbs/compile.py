@@ -3,14 +3,14 @@
 import json
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgekit import files
 from edgekit.artifact import Artifact, Lineage, lineage_path, read_lineage
-from edgekit.catalog import load, names
+from edgekit.catalog import load, names, unknown
 from edgekit.compilation import Compilation
 from edgekit.errors import TargetError, UsageError
 from edgekit.findings import Finding
@@ -62,6 +62,7 @@ def compile(  # noqa: A001 - the command's name
     output: str | Path,
     *,
     target: str | Target,
+    settings: Mapping[str, str] | None = None,
     min_placement: float | None = None,
     overwrite: bool = False,
 ) -> Compiled:
@@ -71,6 +72,7 @@ def compile(  # noqa: A001 - the command's name
         model: A quantized model in a format that the target takes, or the source model where its compiler reads that.
         output: The file to write, a folder where the compiler makes one.
         target: A target's name or profile, ``"ethos-u55-128"``.
+        settings: What the compiler is told in place of what the profile says, ``{"memory_mode": "Sram_Only"}``.
         min_placement: Fail where fewer percent of the operators run on the accelerator.
         overwrite: Replace ``output`` where it exists.
 
@@ -78,13 +80,13 @@ def compile(  # noqa: A001 - the command's name
         What was written, and where its operators run.
 
     Raises:
-        UsageError: The target has no compiler, or the output does not fit.
+        UsageError: The target has no compiler, its profile has no such setting, or the output does not fit.
         TargetError: Nothing, or less than was asked for, runs on the accelerator.
         ModelError: The compiler crashes on the model or refuses it.
         DependencyError: The compiler is not installed.
     """
     started, path = time.perf_counter(), Path(output)
-    profile = Target.load(target) if isinstance(target, str) else target
+    profile = _set(Target.load(target) if isinstance(target, str) else target, settings or {})
     compiler = load("compilers", _compiler(profile))
     beside = [path.with_suffix(suffix) for suffix in compiler.beside(profile)]
     mark = getattr(compiler, "MARK", "")
@@ -105,6 +107,15 @@ def compile(  # noqa: A001 - the command's name
     return Compiled(
         path, source, profile, compilation, placed, tuple(_findings(profile, compilation, placed)), seconds
     )
+
+
+def _set(target: Target, settings: Mapping[str, str]) -> Target:
+    """The target with other options for its compiler."""
+    known = [key for key in target.compiler if key != "name"]
+    for key in settings:
+        if key not in known:
+            raise unknown(f"setting of {target.name}'s compiler", key, known)
+    return replace(target, compiler={**target.compiler, **settings})
 
 
 def _compiler(target: Target) -> str:

@@ -104,6 +104,60 @@ def test_what_stays_on_the_cpu_is_named_and_may_be_too_much(models, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(
+    ("accelerator", "system"),
+    [
+        *((f"ethos-u55-{macs}", "Ethos_U55_Deep_Embedded") for macs in (32, 64, 128, 256)),
+        *((f"ethos-u65-{macs}", "Ethos_U65_Embedded") for macs in (256, 512)),
+        *((f"ethos-u85-{macs}", "Ethos_U85_SYS_Flash_High") for macs in (128, 256, 512, 1024, 2048)),
+    ],
+)
+def test_every_configuration_of_the_npu_can_be_asked_for(models, tmp_path, capsys, accelerator, system):
+    output = tmp_path / "npu.tflite"
+    words = ["--set", f"accelerator_config={accelerator}", "--set", f"system_config={system}"]
+    words = [
+        "compile",
+        str(models.tflite_cnn_int8),
+        "-t",
+        "ethos-u55-128",
+        "-o",
+        str(output),
+        "--json",
+        *words,
+    ]
+    assert run([*words, "--set", "memory_mode=Sram_Only"]) == 0
+    configuration = json.loads(capsys.readouterr().out)["result"]["configuration"]
+    assert configuration == {
+        "accelerator_config": accelerator, "system_config": system, "memory_mode": "Sram_Only"
+    }  # fmt: skip
+    assert custom_operators(output) == ["ethos-u"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cache")
+def test_a_configuration_that_there_is_not(models, tmp_path):
+    words = {"target": "ethos-u55-128", "settings": {"accelerator_config": "ethos-u55-33"}}
+    with pytest.raises(ModelError, match="ethos-u55-33"):
+        edgekit.compile(models.tflite_cnn_int8, tmp_path / "npu.tflite", **words)
+
+
+def test_a_setting_that_the_profile_does_not_have(models, tmp_path, capsys):
+    words = [
+        "compile",
+        str(models.tflite_cnn_int8),
+        "-t",
+        "ethos-u55-128",
+        "-o",
+        str(tmp_path / "npu.tflite"),
+    ]
+    assert run([*words, "--set", "memory=Sram_Only"]) == 2
+    assert "memory_mode" in capsys.readouterr().err
+    assert run([*words, "--set", "memory_mode"]) == 2
+    assert "KEY=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cache")
 def test_a_compiler_that_crashes_is_one_sentence(models, tmp_path, monkeypatch):
     """4 bits end Vela with a signal; edgekit knows before, and without that knowledge sees it."""
     model = tmp_path / "int4.tflite"
