@@ -55,6 +55,10 @@ def _place(operator: Operator, table: _Table) -> Verdict:
     fitting = [kernel for kernel in kernels if kernel.first <= operator.version <= kernel.last]
     if any(_takes(kernel, operator) for kernel in fitting):
         return Verdict(Place.ACCELERATED)
+    if any(_takes(kernel, operator, widened=True) for kernel in fitting):
+        return Verdict(
+            Place.ACCELERATED, "it is computed in float32, between casts", "Save the model in float32."
+        )
     if not operator.domain and _is_function(operator):
         return Verdict(Place.ACCELERATED, "it is made of other operators")
     where = f" of the domain {operator.domain}" if operator.domain else ""
@@ -68,12 +72,17 @@ def _place(operator: Operator, table: _Table) -> Verdict:
     )
 
 
-def _takes(kernel: _Kernel, operator: Operator) -> bool:
-    """Whether a kernel has the type of the first input; the standard ties the others to it."""
+def _takes(kernel: _Kernel, operator: Operator, *, widened: bool = False) -> bool:
+    """Whether a kernel has the type of the first input; the standard ties the others to it.
+
+    ``widened`` asks for float32 in the place of float16, as ONNX Runtime does where it has no other kernel.
+    """
     schema = _schema(operator)
     if schema is None or not schema.inputs or not operator.inputs:
         return True
     allowed, found = kernel.types.get(schema.inputs[0].type_str), operator.inputs[0].dtype
+    if widened and found == "float16":
+        found = "float32"
     dtype = _NAMES.get(found, found.replace("float8_", "float8"))
     # Between DequantizeLinear and QuantizeLinear an operator computes floats, whatever its tensors are stored as.
     computed = {dtype, "float32"} if dtype in _STORED else {dtype}
