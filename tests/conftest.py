@@ -133,6 +133,12 @@ def models(build_once) -> Models:
     return Models(build_once("models", build))
 
 
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch):
+    """A process less for each evaluation: tests/answering shows that their number changes no result."""
+    monkeypatch.setattr("edgekit.answering.pool._affordable_workers", lambda _job: 1)
+
+
 @pytest.fixture(scope="session")
 def keras_cnn(models) -> Path:
     return models.keras_cnn

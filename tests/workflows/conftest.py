@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekit import answering
 from edgekit.answering import pool
+from edgekit.runtimes import open_session
 
 CLASSES = 3
 
@@ -60,9 +62,13 @@ class Pair:
 
 
 @pytest.fixture(autouse=True)
-def _one_worker(monkeypatch):
-    """A process less for each evaluation: tests/answering shows that their number changes no result."""
-    monkeypatch.setattr(pool, "_affordable_workers", lambda _job: 1)
+def _no_workers(monkeypatch):
+    """Models run in this process, which costs a third: tests/answering shows that workers answer the same."""
+
+    def answers(job, data, *, session=None, workers=None, **options):
+        return pool.answers(job, data, session=session or open_session(job.model, job.runtime), **options)
+
+    monkeypatch.setattr(answering, "answers", answers)
 
 
 @pytest.fixture(scope="session")
