@@ -1,6 +1,7 @@
 """Every code that edgekit's sources use is explained, once, and none is explained that nobody uses."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def _strings(file: Path) -> list[str]:
     ]
 
 
+@functools.cache
 def _used() -> dict[str, set[str]]:
     """Codes that stand in literals, with the files that use them."""
     used: dict[str, set[str]] = {}

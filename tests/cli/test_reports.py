@@ -1,9 +1,9 @@
 """`edgekit check` with its reports, on the digits model of the examples."""
 
+import functools
 import json
 import os
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
@@ -11,22 +11,32 @@ import pytest
 from lxml import etree
 
 import edgekit
+from edgekit.cli._group import run
 from edgekit.reporters import render
 
 _DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 
 
-def run(folder, *arguments, **environment):
-    """One command line in a folder, outside of whatever CI these tests run in."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
-    return subprocess.run(
-        [sys.executable, "-m", "edgekit", *arguments],
-        cwd=folder,
-        env=own | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """One command line in an empty folder, outside of whatever CI these tests run in."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("GITHUB_")]:
+        monkeypatch.delenv(name)
+
+    def command(*arguments, **environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return Done(run(arguments), *capsys.readouterr())
+
+    return command
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +48,13 @@ def baseline(tmp_path_factory):
 
 
 @pytest.fixture
-def check(baseline, tmp_path):
-    """Checks the model against itself in an empty folder."""
-
-    def command(*arguments, **environment):
-        own = ("check", str(_DIGITS / "model.tflite"), "--baseline", str(baseline), "--workers", "1")
-        return run(tmp_path, *own, *arguments, **environment)
-
-    return command
+def check(baseline, command):
+    """Checks the model against itself."""
+    own = ("check", str(_DIGITS / "model.tflite"), "--baseline", str(baseline), "--workers", "1")
+    return functools.partial(command, *own)
 
 
-def test_reports_say_what_the_document_says(check, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_reports_say_what_the_document_says(check, tmp_path):
     done = check("--junit", "c.xml", "--sarif", "c.sarif", "--markdown", "c.md", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -87,19 +92,19 @@ def test_an_inconclusive_verdict_is_reported_as_ci_is_told_to_see_it(check, tmp_
         assert etree.parse(file).find(".//testcase")[0].tag == element
 
 
-def test_an_error_is_reported_too(tmp_path):
-    done = run(tmp_path, "check", "m.tflite", "--baseline", "gone.json", "--junit", "c.xml", "--github")
+def test_an_error_is_reported_too(command, tmp_path):
+    done = command("check", "m.tflite", "--baseline", "gone.json", "--junit", "c.xml", "--github")
     assert done.returncode == 7
     assert etree.parse(tmp_path / "c.xml").find(".//error").get("type") == "EK470"
     assert done.stderr.splitlines()[0].startswith("::error title=edgekit EK470::gone.json does not exist.")
 
 
-def test_a_runner_whose_files_cannot_be_written_hides_no_error(check, tmp_path):
+def test_a_runner_whose_files_cannot_be_written_hides_no_error(check, command, tmp_path):
     gone = {name: str(tmp_path / "gone" / name) for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")}
     done = check("--github", "--json", **gone)
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["code"] == "EK605"
-    done = run(tmp_path, "check", "m.tflite", "--baseline", "gone.json", "--github", "--json", **gone)
+    done = command("check", "m.tflite", "--baseline", "gone.json", "--github", "--json", **gone)
     assert done.returncode == 7
     assert json.loads(done.stdout)["error"]["code"] == "EK470"
 
