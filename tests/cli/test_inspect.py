@@ -78,9 +78,11 @@ def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["onnx_cnn", "keras_cnn"])
-def test_a_real_process_prints_one_json_document(models, name):
+def test_a_real_process_prints_one_json_document(models, name, tmp_path):
+    # What stands in the user's folder shadows no package.
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('shadowed')")
     command = [sys.executable, "-m", "edgekit", "inspect", str(getattr(models, name)), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["result"]["macs"] == 55536
     assert done.stderr == ""
