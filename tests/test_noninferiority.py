@@ -91,7 +91,7 @@ def test_exact_p_values_are_those_of_enumeration(broken, fixed, limit):
     assert found.within >= min(0.2, within) - 0.02
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(counts, limits)
 def test_more_broken_samples_never_help_and_more_fixed_ones_never_harm(pairs, limit):
     broken, fixed, n = pairs
@@ -109,7 +109,7 @@ def test_more_broken_samples_never_help_and_more_fixed_ones_never_harm(pairs, li
     assert found.beyond + found.within >= 1 - 1e-9
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(counts, limits)
 def test_a_negative_limit_exchanges_the_models(pairs, limit):
     broken, fixed, n = pairs

@@ -43,6 +43,13 @@ def fitting(name, seed):
     return answers(scores, np.arange(40) % 7, reference=reference)
 
 
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """Enough for intervals that only have to lie where they must; tests/test_statistics.py says how good they are."""
+    monkeypatch.setattr("edgekit.statistics._RESAMPLES", 200)
+
+
+@pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize("name", names("metrics"))
 def test_every_metric_keeps_the_contract(name):
     metric = load("metrics", name)
@@ -70,6 +77,7 @@ def test_every_metric_keeps_the_contract(name):
     assert metric.summarize(rows, context).ci95 == summary.ci95
 
 
+@pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize("name", names("metrics"))
 def test_every_metrics_drop_is_the_difference_of_its_values(name):
     metric = load("metrics", name)
@@ -182,6 +190,7 @@ def test_auc_of_an_autoencoder_by_hand():
     assert summary_of("auc", rebuilt, np.array([0, 0, 1]), inputs=given).value == 1.0
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_mean_average_precision_is_scikit_learns():
     from sklearn.metrics import average_precision_score
 
@@ -195,6 +204,7 @@ def test_mean_average_precision_is_scikit_learns():
     assert [item["n"] for item in summary.per_class] == labels.sum(axis=0).tolist()
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_mean_average_precision_by_hand():
     # Ranked 0.9 yes, 0.8 no, 0.7 yes: half of the recall at precision 1, half at 2/3.
     labels = np.array([[1, 0], [0, 1], [1, 0]])
@@ -205,6 +215,7 @@ def test_mean_average_precision_by_hand():
     assert summary_of("map", scores, np.array([0, 1, 0])).value == pytest.approx(11 / 12)
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_a_drop_of_mean_average_precision_is_paired():
     rng = np.random.default_rng(5)
     labels = (rng.random((200, 2)) < 0.4).astype(float)

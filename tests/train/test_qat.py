@@ -311,7 +311,7 @@ def test_learned_ends_of_weights_start_with_the_least_error_and_are_those_of_the
     wrapper = next(layer for layer in model.layers if isinstance(layer, FakeQuantWeights))
     before = np.array(wrapper.end)
     x = np.random.default_rng(1).normal(size=(32, *_SHAPE)).astype(np.float32)
-    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
     model.fit(x, np.asarray(plain(x)), batch_size=8, verbose=0)
     assert np.abs(np.asarray(wrapper.end) - before).max() > 0.01
     _twin, interpreter = _file(model, tmp_path / "model.tflite")
