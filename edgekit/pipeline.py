@@ -1,5 +1,7 @@
 """Runs the steps of a plan, one after the other, each from file to file."""
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from edgekit.passes.compact_onnx import compact_onnx
 from edgekit.passes.correct_bias import correct_bias
 from edgekit.passes.fix_batch import fix_batch
 from edgekit.passes.pointwise import pointwise
+from edgekit.passes.search_rounding import Rounding, search_rounding
 from edgekit.passes.set_io import IOType, set_io
 from edgekit.passes.spell_out import spell_out
 from edgekit.plan import Candidate
@@ -27,7 +30,7 @@ from edgekit.tensor import Array
 
 @dataclass(frozen=True)
 class Settings:
-    """What the steps need beside the model."""
+    """What the steps need beside the model. ``until`` is when searches end, as ``time.monotonic`` tells it."""
 
     recipe: Recipe
     calibration: Mapping[str, Array]
@@ -35,6 +38,8 @@ class Settings:
     io: IOType = "float32"
     batch: int | None = 1
     keep_names: bool = False
+    seed: int = 0
+    until: float = math.inf
 
 
 def float_settings(batch: int | None = 1) -> Settings:
@@ -62,15 +67,20 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
         EdgekitError: A step failed; ``detail`` names it and those before it.
     """
     made, findings = [source], list[Finding]()
+    original = source
     for index, step in enumerate(candidate.steps):
         path = folder / f"{candidate.engine}-{index}-{step}"
         try:
             if step == "quantize":
-                calibration = _renamed(settings.calibration, source, made[-1])
-                job = Job(made[-1], settings.recipe, path, calibration, settings.batch)
+                original = made[-1]
+                calibration = _renamed(settings.calibration, source, original)
+                job = Job(original, settings.recipe, path, calibration, settings.batch)
                 findings += engine(candidate.engine).quantize(job)
-            elif step == "correct_bias":
-                findings += _correct_bias(source, made[-2], made[-1], path, settings)
+            elif step in _CORRECTIONS:
+                samples = [
+                    _renamed(part, source, original) for part in (settings.calibration, settings.held_back)
+                ]
+                findings += _CORRECTIONS[step](original, made[-1], path, samples, settings)
             else:
                 findings += _STEPS[step](made[-1].path, path, settings)
             made.append(open_artifact(path))
@@ -94,13 +104,14 @@ def _renamed(samples: Mapping[str, Array], source: Artifact, current: Artifact) 
 
 
 def _correct_bias(
-    source: Artifact, original: Artifact, quantized: Artifact, output: Path, settings: Settings
+    original: Artifact,
+    quantized: Artifact,
+    output: Path,
+    samples: list[dict[str, Array]],
+    _settings: Settings,
 ) -> list[Finding]:
     correction = correct_bias(
-        quantized.path.read_bytes(),
-        original.path.read_bytes(),
-        calibration=_renamed(settings.calibration, source, original),
-        held_back=_renamed(settings.held_back, source, original),
+        quantized.path.read_bytes(), original.path.read_bytes(), calibration=samples[0], held_back=samples[1]
     )
     output.write_bytes(correction.model)
     if correction.snr_after_db == correction.snr_before_db:
@@ -110,6 +121,34 @@ def _correct_bias(
         f"{correction.snr_after_db:.1f} dB on samples held back from calibration."
     )
     return [Finding("EK323", message, level=Level.NOTE)]
+
+
+def _search_rounding(
+    original: Artifact, quantized: Artifact, output: Path, samples: list[dict[str, Array]], settings: Settings
+) -> list[Finding]:
+    found = search_rounding(
+        quantized.path.read_bytes(),
+        original.path.read_bytes(),
+        calibration=samples[0],
+        held_back=samples[1],
+        seed=settings.seed,
+        seconds=settings.until - time.monotonic(),
+    )
+    output.write_bytes(found.model)
+    if found.tried < found.layers:
+        message = f"The time was over after the rounding of {found.tried} of {found.layers} layers."
+        return [*_rounded(found), Finding("EK325", message, "Give more with --time-budget.")]
+    return _rounded(found)
+
+
+def _rounded(found: Rounding) -> list[Finding]:
+    if not found.kept:
+        return []
+    message = (
+        f"Searched rounding of {found.kept} of {found.layers} layers raised the SNR from {found.snr_before_db:.1f} "
+        f"to {found.snr_after_db:.1f} dB on samples held back from calibration."
+    )
+    return [Finding("EK324", message, level=Level.NOTE)]
 
 
 def _export_tflite(source: Path, output: Path, settings: Settings) -> list[Finding]:
@@ -178,6 +217,10 @@ def _compact_onnx(source: Path, output: Path, settings: Settings) -> list[Findin
     output.write_bytes(compact_onnx(source.read_bytes(), keep_names=settings.keep_names))
     return []
 
+
+_CORRECTIONS: dict[
+    str, Callable[[Artifact, Artifact, Path, list[dict[str, Array]], Settings], list[Finding]]
+] = {"correct_bias": _correct_bias, "search_rounding": _search_rounding}
 
 _STEPS: dict[str, Callable[[Path, Path, Settings], list[Finding]]] = {
     "export_tflite": _export_tflite,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from edgekit.artifact import Format
 from edgekit.catalog import names
@@ -14,6 +14,15 @@ from edgekit.routes import way_to
 # What a float .tflite needs before an engine reads it, and a quantized file before a user gets it.
 _BEFORE_TFLITE = ("fix_batch", "add_signature", "bound_pads")
 _AFTER = {Format.TFLITE: ("set_io", "pointwise", "compact"), Format.ONNX: ("compact_onnx",)}
+
+
+# What is done for the accuracy of static recipes, after the engine: more of it takes longer.
+Effort = Literal["none", "low", "medium"]
+_CORRECTIONS: Mapping[Effort, tuple[str, ...]] = {
+    "none": (),
+    "low": ("correct_bias",),
+    "medium": ("correct_bias", "search_rounding"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,9 @@ class Plan:
         }
 
 
-def plan_quantization(source: Format, output: Format, recipe: Recipe, *, engine_name: str = "auto") -> Plan:
+def plan_quantization(
+    source: Format, output: Format, recipe: Recipe, *, engine_name: str = "auto", effort: Effort = "low"
+) -> Plan:
     """Which engines can make ``output`` out of ``source`` by ``recipe``, and by which steps.
 
     Raises:
@@ -56,7 +67,7 @@ def plan_quantization(source: Format, output: Format, recipe: Recipe, *, engine_
     wanted = names("engines") if engine_name == "auto" else [engine_name.replace("-", "_")]
     candidates, refused = [], {}
     for name in wanted:
-        steps, reason = _steps(name, source, output, recipe)
+        steps, reason = _steps(name, source, output, recipe, effort)
         if reason:
             refused[name] = reason
         else:
@@ -69,7 +80,9 @@ def plan_quantization(source: Format, output: Format, recipe: Recipe, *, engine_
     return Plan(source, output, recipe, tuple(candidates), refused)
 
 
-def _steps(name: str, source: Format, output: Format, recipe: Recipe) -> tuple[tuple[str, ...], str]:
+def _steps(
+    name: str, source: Format, output: Format, recipe: Recipe, effort: Effort
+) -> tuple[tuple[str, ...], str]:
     """The steps with this engine, or the reason why there are none."""
     chosen = engine(name)
     if chosen.OUTPUT_FORMAT is not output:
@@ -80,6 +93,6 @@ def _steps(name: str, source: Format, output: Format, recipe: Recipe) -> tuple[t
     reason = chosen.refuses(recipe)
     reads_tflite = Format.TFLITE in chosen.SOURCE_FORMATS
     before = _BEFORE_TFLITE if reads_tflite else ()
-    # The correction compares the float .tflite with the quantized one, operator by operator.
-    correction = ("correct_bias",) if reads_tflite and recipe.default.mode is Mode.STATIC else ()
-    return (*way, *before, "quantize", *correction, *_AFTER[output]), reason
+    # Corrections compare the float .tflite with the quantized one, operator by operator.
+    corrections = _CORRECTIONS[effort] if reads_tflite and recipe.default.mode is Mode.STATIC else ()
+    return (*way, *before, "quantize", *corrections, *_AFTER[output]), reason

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekit.cli._devices import Duration
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._options import batch_option
 from edgekit.cli._output import Outcome, command_line, progress
@@ -62,6 +63,16 @@ Examples:
 @click.option(
     "--keep-float", multiple=True, metavar="REGEX", help="Layers that stay float32. May be repeated."
 )
+@click.option(
+    "--effort",
+    type=click.Choice(["none", "low", "medium"]),
+    default="low",
+    show_default=True,
+    help="For the accuracy of static recipes: low corrects biases, medium searches roundings too.",
+)
+@click.option(
+    "--time-budget", "time_budget_s", type=Duration(), help="When searches end with what they have: 90s, 10m."
+)
 @click.option("--keep-names", is_flag=True, help="Keep the names of inner tensors.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT where it exists.")
 @click.option("--seed", default=0, show_default=True, help="Chooses the calibration samples.")
@@ -101,7 +112,7 @@ def _plan(model: Path, output: Path, options: dict[str, Any]) -> Outcome:
     from edgekit.verbs.quantize import plan_quantize
 
     source = edgekit.open_artifact(model)
-    names = ("recipe", "target", "format", "engine", "keep_float")
+    names = ("recipe", "target", "format", "engine", "keep_float", "effort")
     plan = plan_quantize(source.format, output, **{name: options[name] for name in names})
     lines = [f"{model} ({plan.source_format}) to {output} ({plan.output_format}) by {plan.recipe.name}"]
     lines += [f"  {candidate.engine}: {', '.join(candidate.steps)}" for candidate in plan.candidates]

@@ -1,6 +1,7 @@
 """Quantize a model, and prove that it is still good."""
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from edgekit.formats import open_artifact
 from edgekit.operators import operators
 from edgekit.passes.set_io import IOType
 from edgekit.pipeline import Produced, Settings, run
-from edgekit.plan import Plan, plan_quantization
+from edgekit.plan import Effort, Plan, plan_quantization
 from edgekit.preprocessing import load_preprocessing
 from edgekit.readback import ReadBack, read_back
 from edgekit.recipe import Mode, Recipe
@@ -94,6 +95,8 @@ def quantize(
     batch: int | None = 1,
     keep_float: Sequence[str] = (),
     keep_names: bool = False,
+    effort: Effort = "low",
+    time_budget_s: float | None = None,
     overwrite: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
@@ -115,6 +118,9 @@ def quantize(
         batch: Size of the batch axis in the file, None for a free one.
         keep_float: Regular expressions; layers whose tensor names match stay float32.
         keep_names: Keep the names of inner tensors.
+        effort: What is done for the accuracy of static recipes in a ``.tflite``: ``"low"`` corrects biases,
+            ``"medium"`` searches the rounding of the weights too, ``"none"`` leaves what the engine wrote.
+        time_budget_s: Seconds after which searches end with what they have, None for no end.
         overwrite: Replace ``output`` where it exists.
         seed: Chooses the samples.
         progress: Called with the number of steps done and of all steps.
@@ -137,7 +143,13 @@ def quantize(
     source = open_artifact(Path(model))
     _refuse_quantized(source)
     plan = plan_quantize(
-        source.format, path, recipe=choice.recipe, format=format, engine=engine, keep_float=keep_float
+        source.format,
+        path,
+        recipe=choice.recipe,
+        format=format,
+        engine=engine,
+        keep_float=keep_float,
+        effort=effort,
     )
     _check_io(plan, choice.io)
     dataset = _dataset(plan.recipe, calibration, preprocess)
@@ -152,13 +164,15 @@ def quantize(
         io=choice.io,
         batch=batch,
         keep_names=keep_names or choice.needs_names,
+        seed=seed,
+        until=math.inf if time_budget_s is None else time.monotonic() + time_budget_s,
     )
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         reference = Reference.of(source, samples.held_back)
         (produced, read), attempts = _best(plan, reference, settings, Path(folder), progress)
         files.copy_file(produced.artifact.path, path)
     artifact = replace(produced.artifact, path=path)
-    lineage = _lineage(source, produced, settings, samples, seed)
+    lineage = _lineage(source, produced, settings, samples, effort)
     files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
     findings += [*choice.findings, *_losers(attempts), *produced.findings, *read.findings]
     findings += judge(profile, artifact, read.operators) if profile else []
@@ -183,6 +197,7 @@ def plan_quantize(
     format: str | None = None,  # noqa: A002 - the option's name
     engine: str = "auto",
     keep_float: Sequence[str] = (),
+    effort: Effort = "low",
 ) -> Plan:
     """What ``quantize`` would do with a model of this format; does nothing.
 
@@ -193,7 +208,8 @@ def plan_quantize(
     wanted = output_format(output, format)
     profile = Target.load(target) if isinstance(target, str) else target
     chosen = choose(profile, recipe, None, wanted).recipe
-    return plan_quantization(source, wanted, chosen.keeping_float(keep_float), engine_name=engine)
+    kept = chosen.keeping_float(keep_float)
+    return plan_quantization(source, wanted, kept, engine_name=engine, effort=effort)
 
 
 def _refuse_quantized(source: Artifact) -> None:
@@ -291,16 +307,21 @@ def _losers(attempts: Sequence[Attempt]) -> list[Finding]:
 
 
 def _lineage(
-    source: Artifact, produced: Produced, settings: Settings, samples: Samples, seed: int
+    source: Artifact, produced: Produced, settings: Settings, samples: Samples, effort: Effort
 ) -> Lineage:
     return Lineage(
         source_path=source.path.name,
         source_sha256=source.sha256,
         recipe=settings.recipe.name,
         engine=produced.engine,
-        seed=seed,
+        seed=settings.seed,
         versions=installed_versions(),
         calibration=samples.source,
         preprocessing=samples.preprocessing,
-        options={"io": settings.io, "batch": settings.batch, "recipe": settings.recipe.describe()},
+        options={
+            "io": settings.io,
+            "batch": settings.batch,
+            "effort": effort,
+            "recipe": settings.recipe.describe(),
+        },
     )

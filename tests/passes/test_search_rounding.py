@@ -1,0 +1,119 @@
+"""Searched rounding: hand-worked and never worse in theory, nearer to the float model in a real file."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import edgekit
+from edgekit import flatbuffer
+from edgekit.passes._layers import Probe, constant, paired_layers
+from edgekit.passes.correct_bias import correct_bias
+from edgekit.passes.search_rounding import descend, search_rounding
+from edgekit.pipeline import Settings, run
+from edgekit.plan import Candidate
+from edgekit.recipe import Recipe
+
+
+def error(integers, exact, covariance):
+    """The error of each output channel, summed up term by term."""
+    e = exact - integers
+    return np.array([column @ covariance @ column for column in e.T])
+
+
+def test_two_weights_that_read_the_same_round_against_each_other():
+    """0.4 and 0.4 round to 0 and 0, an error of 0.8 in the sum; 1 and 0 leave 0.2."""
+    exact, covariance = np.array([[0.4], [0.4]]), np.ones((2, 2))
+    found = descend(np.rint(exact), exact, covariance, 127)
+    assert sorted(found.ravel()) == [0, 1]
+    assert error(found, exact, covariance) == pytest.approx(0.2**2)
+
+
+def test_the_limit_of_the_integers_is_kept():
+    exact, covariance = np.array([[7.4], [7.4]]), np.ones((2, 2))
+    assert descend(np.array([[7.0], [7.0]]), exact, covariance, 7).max() == 7
+
+
+@settings(max_examples=60)
+@given(st.integers(2, 6), st.integers(1, 4), st.integers(0, 1000))
+def test_it_is_never_worse_and_often_the_best(inputs, outputs, seed):
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=(50, inputs)) @ generator.normal(size=(inputs, inputs))
+    covariance = np.cov(rows.T).reshape(inputs, inputs)
+    exact = generator.normal(size=(inputs, outputs), scale=3)
+    nearest = np.rint(exact)
+    found = descend(nearest.copy(), exact, covariance, 127)
+    before, after = error(nearest, exact, covariance), error(found, exact, covariance)
+    assert (after <= before + 1e-9).all()
+    assert (np.abs(found - exact) <= 1).all()
+    # No single step lowers it any further.
+    for row, direction in itertools.product(range(inputs), (-1, 1)):
+        other = found.copy()
+        other[row] += direction
+        allowed = np.abs(other[row] - exact[row]) <= 1
+        assert (error(other, exact, covariance)[allowed] >= after[allowed] - 1e-9).all()
+
+
+def test_each_output_may_have_a_covariance_of_its_own():
+    generator = np.random.default_rng(0)
+    exact = generator.normal(size=(9, 3), scale=3)
+    many = [np.cov(generator.normal(size=(40, 9)).T) for _ in range(3)]
+    found = descend(np.rint(exact), exact, np.stack(many, axis=-1), 127)
+    for column, covariance in enumerate(many):
+        alone = descend(
+            np.rint(exact[:, column : column + 1]), exact[:, column : column + 1], covariance, 127
+        )
+        np.testing.assert_array_equal(found[:, column : column + 1], alone)
+
+
+@pytest.fixture(scope="module")
+def files(models, tmp_path_factory):
+    """The small float model, its file in 8 and in 4 bits with corrected biases, and samples."""
+    with np.load(models.train_data) as arrays:
+        x = arrays["x"][:400].astype(np.float32)
+    source = edgekit.open_artifact(models.tflite_cnn)
+    name, original = source.inputs[0].name, models.tflite_cnn.read_bytes()
+    calibration, held_back = {name: x[:200]}, {name: x[200:300]}
+    made = {}
+    for bits, recipe in ((8, "int8"), (4, "int4")):
+        folder = tmp_path_factory.mktemp(recipe)
+        job = Settings(Recipe.load(recipe), calibration, held_back)
+        file = run(
+            Candidate("ai_edge_quantizer", ("quantize",)), source, job, folder
+        ).artifact.path.read_bytes()
+        made[bits] = correct_bias(file, original, calibration=calibration, held_back=held_back).model
+    return original, made, calibration, held_back, {name: x[300:]}
+
+
+@pytest.mark.parametrize(("bits", "gain_db"), [(8, 0.3), (4, 1.5)])
+def test_outputs_come_nearer_also_on_samples_that_nothing_was_chosen_by(files, bits, gain_db):
+    original, made, calibration, held_back, fresh = files
+    found = search_rounding(made[bits], original, calibration=calibration, held_back=held_back)
+    assert found.snr_after_db > found.snr_before_db + gain_db
+    assert 0 < found.kept <= found.layers == 4
+    exact, before, after = (
+        np.array([next(iter(row.values())) for row in Probe(content).outputs(fresh)])
+        for content in (original, made[bits], found.model)
+    )
+    assert np.square(after - exact).sum() < np.square(before - exact).sum()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_integers_in_the_file_are_the_chosen_ones(files, bits):
+    """Within a step of the float weights, other than before, and read back as they were written."""
+    original, made, calibration, held_back, _ = files
+    found = search_rounding(made[bits], original, calibration=calibration, held_back=held_back)
+    tree, before = flatbuffer.read(found.model), flatbuffer.read(made[bits])
+    changed = 0
+    for layer in paired_layers(flatbuffer.read(original), tree):
+        assert (np.abs(layer.weights - layer.rounded) <= layer.steps * 1.0001).all()
+        changed += (constant(tree, layer.weights_tensor) != constant(before, layer.weights_tensor)).any()
+    assert changed == found.kept
+
+
+def test_without_time_nothing_changes(files):
+    original, made, calibration, held_back, _ = files
+    found = search_rounding(made[8], original, calibration=calibration, held_back=held_back, seconds=0)
+    assert (found.model, found.kept) == (made[8], 0)
