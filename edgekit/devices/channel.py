@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -13,6 +14,7 @@ _READ_BYTES = 1 << 20
 _FIRST_BYTES = 2000
 _LAST_BYTES = 4000
 _MOST_READS = 64
+_LAST_WORDS_S = 0.3
 _PAUSE_S = 0.05
 _MOST_LINE_BYTES = 64 << 20
 _MOST_UNREAD_BYTES = 1 << 30
@@ -127,9 +129,13 @@ class Channel:
         return content
 
     def error_text(self) -> str:
-        """What the command said on standard error: the beginning and the end, where it is long."""
+        """What the command said on standard error: the beginning and the end, where it is long.
+
+        The last words of a command that has ended may still be on their way: they have a moment to come.
+        """
+        until = time.monotonic() + _LAST_WORDS_S
         for _ in range(_MOST_READS):
-            if not self._errors.take():
+            if not (self._errors.take() or self._errors.wait(until)):
                 break
         return self._errors.text()
 
@@ -217,6 +223,15 @@ class _Errors:
         self._left_out += excess
         del self._last[:excess]
         return True
+
+    def wait(self, until: float) -> bool:
+        """Whether more has come, or the end, before then."""
+        left = until - time.monotonic()
+        return (
+            self.descriptor is not None
+            and left > 0
+            and bool(select.select([self.descriptor], [], [], left)[0])
+        )
 
     def text(self) -> str:
         gap = f"\n[{self._left_out:,} bytes left out]\n".encode() if self._left_out else b""
