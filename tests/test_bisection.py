@@ -61,6 +61,16 @@ def test_a_layer_that_cannot_be_converted_is_cut_out(models, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["part.json", "part.keras"]
 
 
+def test_a_search_that_fails_does_not_hide_why_it_was_made(models, tmp_path, monkeypatch):
+    def refuse(_path):
+        raise ModelError("EK355", "Its graph is code.")
+
+    monkeypatch.setattr("edgekit.cutting.keras.operators", refuse)
+    with pytest.raises(ModelError, match=r"not found: Its graph is code\.") as caught:
+        edgekit.convert(models.odd / "ops.keras", tmp_path / "model.onnx", bisect=tmp_path)
+    assert caught.value.code == "EK125"
+
+
 def test_nothing_is_written_where_the_conversion_works(models, tmp_path):
     edgekit.convert(models.keras_cnn, tmp_path / "model.tflite", bisect=tmp_path / "failing")
     assert not (tmp_path / "failing").exists()

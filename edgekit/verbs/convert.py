@@ -12,11 +12,11 @@ import numpy as np
 
 from edgekit import files, pipeline, torch_process
 from edgekit.artifact import Artifact, Format, Lineage, align, lineage_path, read_lineage
-from edgekit.bisection import Bisection, Part
+from edgekit.bisection import Bisection
 from edgekit.calibration import random_samples
 from edgekit.contract import under_contract
 from edgekit.data import Dataset, open_dataset
-from edgekit.errors import ModelError, UsageError
+from edgekit.errors import EdgekitError, ModelError, UsageError
 from edgekit.fidelity import Fidelity, measure
 from edgekit.findings import Finding, Level
 from edgekit.formats import find_format, open_artifact
@@ -149,7 +149,7 @@ def convert(
         artifact, fidelity, said = _make(work, route, path)
     except ModelError as error:
         if search is not None:
-            _explain(error, search.run(route, error, batch=batch, output=path.suffix, progress=progress))
+            _explain(error, search, route, batch=batch, output=path.suffix, progress=progress)
         raise
     findings = [*noticed, *findings, *said]
     twin = None
@@ -196,8 +196,13 @@ def _make(work: _Work, route: Route, path: Path) -> tuple[Artifact, Fidelity, li
     return artifact, fidelity, findings
 
 
-def _explain(error: ModelError, part: Part | None) -> None:
-    """Say which part of the model it is."""
+def _explain(error: ModelError, search: Bisection, route: Route, **options: Any) -> None:
+    """Say which part of the model it is; what stands in the way of the search does not hide the failure."""
+    try:
+        part = search.run(route, error, **options)
+    except EdgekitError as other:
+        error.message += f" The part that fails was not found: {other.message}"
+        return
     if part is None:
         error.message += " Cut out of itself the model does not fail so, and no smaller part was looked for."
         return
