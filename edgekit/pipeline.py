@@ -13,6 +13,8 @@ from edgekit.errors import EdgekitError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
 from edgekit.onnx_to_tflite import onnx_to_tflite
+from edgekit.passes._layers import Twins
+from edgekit.passes._layers_tflite import TFLiteTwins
 from edgekit.passes.add_signature import add_signature
 from edgekit.passes.bound_pads import bound_pads
 from edgekit.passes.compact import compact
@@ -103,6 +105,10 @@ def _renamed(samples: Mapping[str, Array], source: Artifact, current: Artifact) 
     return {names[name]: values for name, values in samples.items()}
 
 
+def _twins(original: Artifact, quantized: Artifact) -> Twins:
+    return TFLiteTwins(original.path.read_bytes(), quantized.path.read_bytes())
+
+
 def _correct_bias(
     original: Artifact,
     quantized: Artifact,
@@ -110,9 +116,7 @@ def _correct_bias(
     samples: list[dict[str, Array]],
     _settings: Settings,
 ) -> list[Finding]:
-    correction = correct_bias(
-        quantized.path.read_bytes(), original.path.read_bytes(), calibration=samples[0], held_back=samples[1]
-    )
+    correction = correct_bias(_twins(original, quantized), calibration=samples[0], held_back=samples[1])
     output.write_bytes(correction.model)
     if correction.snr_after_db == correction.snr_before_db:
         return []
@@ -127,8 +131,7 @@ def _search_rounding(
     original: Artifact, quantized: Artifact, output: Path, samples: list[dict[str, Array]], settings: Settings
 ) -> list[Finding]:
     found = search_rounding(
-        quantized.path.read_bytes(),
-        original.path.read_bytes(),
+        _twins(original, quantized),
         calibration=samples[0],
         held_back=samples[1],
         seed=settings.seed,

@@ -1,4 +1,4 @@
-"""Take out of a quantized ``.tflite`` the mean shift that rounding its weights caused.
+"""Take out of a quantized file the mean shift that rounding its weights caused.
 
 Rounding the weights of a layer moves the mean of each output channel by
 ``sum_taps (w - w_rounded) * mean(x)``, and the next layers add their own shifts to it. On a public
@@ -11,8 +11,7 @@ activation functions behind a layer do not matter; it needs samples, but no labe
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgekit import flatbuffer
-from edgekit.passes._layers import Layer, Means, Probe, paired_layers, set_bias, snr_db
+from edgekit.passes._layers import Change, Floats, Layer, Means, Twins, snr_db
 from edgekit.tensor import Array
 
 # Round 0 takes the float model's means; each further one measures those of the corrected model, in which one
@@ -35,44 +34,45 @@ class Correction:
 
 
 def correct_bias(
-    quantized: bytes, original: bytes, *, calibration: Mapping[str, Array], held_back: Mapping[str, Array]
+    twins: Twins, *, calibration: Mapping[str, Array], held_back: Mapping[str, Array]
 ) -> Correction:
     """Correct the biases of convolutions and fully connected layers.
 
     Args:
-        quantized: A file with integer weights and activations, made from ``original`` operator by operator.
-        original: The float file; both have a signature with the same names.
+        twins: The float file, and the one with integer weights and activations that was made from it.
         calibration: Samples that the means are taken from, by input name: ``{"x": (256, 32, 32, 3)}``.
         held_back: Other samples; a correction that brings their outputs less than 0.5 dB nearer is not kept.
 
     Returns:
-        The nearest of the files that were tried, ``quantized`` itself included.
+        The nearest of the files that were tried, the quantized file itself included.
     """
-    layers = paired_layers(flatbuffer.read(original), flatbuffer.read(quantized))
-    exact = list(Probe(original).outputs(held_back))
-    before = best_snr = snr_db(Probe(quantized), held_back, exact)
-    best = current = quantized
+    layers = twins.layers
+    exact = list(twins.float_probe.outputs(held_back))
+    before = best_snr = snr_db(twins.probe, held_back, exact)
+    best = current = twins
     if layers:
-        wanted = Probe(original).means(layers, calibration, side="float_input")
+        wanted = twins.float_probe.means(layers, calibration)
         means = wanted
         for round_index in range(_ROUNDS):
             if round_index:
-                means = Probe(current).means(layers, calibration, side="integer_input")
-            current = flatbuffer.rewrite(current, lambda tree, seen=means: _apply(tree, layers, wanted, seen))  # type: ignore[misc]
-            snr = snr_db(Probe(current), held_back, exact)
+                means = current.probe.means(layers, calibration)
+            current = twins.changed(
+                {layer.position: Change(bias=_bias(layer, wanted, means)) for layer in layers}
+            )
+            snr = snr_db(current.probe, held_back, exact)
             if best_snr >= _NEAR_DB and snr < best_snr + _STEP_DB:
                 break
             if snr > best_snr:
                 best, best_snr = current, snr
     if best_snr < before + _WORTH_DB:
-        return Correction(quantized, before, before)
-    return Correction(best, before, best_snr)
+        return Correction(twins.quantized, before, before)
+    return Correction(best.quantized, before, best_snr)
 
 
-def _apply(tree: flatbuffer.Model, layers: list[Layer], wanted: Means, seen: Means) -> None:
-    """Set every bias so that the mean output over what the layer sees is that of the float layer."""
-    for layer in layers:
-        shift = layer.mean_output(layer.weights, wanted[layer.position]) - layer.mean_output(
-            layer.rounded, seen[layer.position]
-        )
-        set_bias(tree, layer, layer.bias + shift)
+def _bias(layer: Layer, wanted: Means, seen: Means) -> Floats:
+    """The bias by which the mean output over what the layer sees is that of the float layer."""
+    return (
+        layer.bias
+        + layer.mean_output(layer.weights, wanted[layer.position])
+        - layer.mean_output(layer.rounded, seen[layer.position])
+    )

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgekit
-from edgekit import flatbuffer
-from edgekit.passes._layers import Probe, constant, paired_layers
+from edgekit.passes._layers_tflite import TFLiteTwins
 from edgekit.passes.correct_bias import correct_bias
 from edgekit.passes.search_rounding import descend, search_rounding
 from edgekit.pipeline import Settings, run
@@ -56,16 +55,14 @@ def test_it_is_never_worse_and_often_the_best(inputs, outputs, seed):
         assert (error(other, exact, covariance)[allowed] >= after[allowed] - 1e-9).all()
 
 
-def test_each_output_may_have_a_covariance_of_its_own():
+def test_each_group_may_have_a_covariance_of_its_own():
     generator = np.random.default_rng(0)
-    exact = generator.normal(size=(9, 3), scale=3)
+    exact = generator.normal(size=(3, 9, 2), scale=3)
     many = [np.cov(generator.normal(size=(40, 9)).T) for _ in range(3)]
-    found = descend(np.rint(exact), exact, np.stack(many, axis=-1), 127)
-    for column, covariance in enumerate(many):
-        alone = descend(
-            np.rint(exact[:, column : column + 1]), exact[:, column : column + 1], covariance, 127
-        )
-        np.testing.assert_array_equal(found[:, column : column + 1], alone)
+    found = descend(np.rint(exact), exact, np.stack(many), 127)
+    for group, covariance in enumerate(many):
+        alone = descend(np.rint(exact[group]), exact[group], covariance, 127)
+        np.testing.assert_array_equal(found[group], alone)
 
 
 @pytest.fixture(scope="module")
@@ -83,37 +80,42 @@ def files(models, tmp_path_factory):
         file = run(
             Candidate("ai_edge_quantizer", ("quantize",)), source, job, folder
         ).artifact.path.read_bytes()
-        made[bits] = correct_bias(file, original, calibration=calibration, held_back=held_back).model
-    return original, made, calibration, held_back, {name: x[300:]}
+        twins = TFLiteTwins(original, file)
+        corrected = correct_bias(twins, calibration=calibration, held_back=held_back)
+        made[bits] = TFLiteTwins(original, corrected.model)
+    return made, calibration, held_back, {name: x[300:]}
+
+
+def after(twins, found):
+    return TFLiteTwins(twins.original, found.model)
 
 
 @pytest.mark.parametrize(("bits", "gain_db"), [(8, 0.3), (4, 1.5)])
 def test_outputs_come_nearer_also_on_samples_that_nothing_was_chosen_by(files, bits, gain_db):
-    original, made, calibration, held_back, fresh = files
-    found = search_rounding(made[bits], original, calibration=calibration, held_back=held_back)
+    made, calibration, held_back, fresh = files
+    found = search_rounding(made[bits], calibration=calibration, held_back=held_back)
     assert found.snr_after_db > found.snr_before_db + gain_db
     assert 0 < found.kept <= found.layers == 4
-    exact, before, after = (
-        np.array([next(iter(row.values())) for row in Probe(content).outputs(fresh)])
-        for content in (original, made[bits], found.model)
+    exact, before, now = (
+        np.array([next(iter(row.values())) for row in probe.outputs(fresh)])
+        for probe in (made[bits].float_probe, made[bits].probe, after(made[bits], found).probe)
     )
-    assert np.square(after - exact).sum() < np.square(before - exact).sum()
+    assert np.square(now - exact).sum() < np.square(before - exact).sum()
 
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_integers_in_the_file_are_the_chosen_ones(files, bits):
     """Within a step of the float weights, other than before, and read back as they were written."""
-    original, made, calibration, held_back, _ = files
-    found = search_rounding(made[bits], original, calibration=calibration, held_back=held_back)
-    tree, before = flatbuffer.read(found.model), flatbuffer.read(made[bits])
+    made, calibration, held_back, _ = files
+    found = search_rounding(made[bits], calibration=calibration, held_back=held_back)
     changed = 0
-    for layer in paired_layers(flatbuffer.read(original), tree):
+    for layer, before in zip(after(made[bits], found).layers, made[bits].layers, strict=True):
         assert (np.abs(layer.weights - layer.rounded) <= layer.steps * 1.0001).all()
-        changed += (constant(tree, layer.weights_tensor) != constant(before, layer.weights_tensor)).any()
+        changed += (layer.rounded != before.rounded).any()
     assert changed == found.kept
 
 
 def test_without_time_nothing_changes(files):
-    original, made, calibration, held_back, _ = files
-    found = search_rounding(made[8], original, calibration=calibration, held_back=held_back, seconds=0)
-    assert (found.model, found.kept) == (made[8], 0)
+    made, calibration, held_back, _ = files
+    found = search_rounding(made[8], calibration=calibration, held_back=held_back, seconds=0)
+    assert (found.model, found.kept) == (made[8].quantized, 0)
