@@ -1,38 +1,38 @@
 """Runs the steps of a plan, one after the other, each from file to file."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit import tensorflow_process, torch_process
 from edgekit.artifact import Artifact, align
+from edgekit.corrections import CORRECTIONS, Subject
 from edgekit.engines import Job, engine
 from edgekit.errors import EdgekitError
-from edgekit.findings import Finding, Level
+from edgekit.findings import Finding
 from edgekit.formats import open_artifact
 from edgekit.onnx_to_tflite import onnx_to_tflite
-from edgekit.passes._layers import Twins
-from edgekit.passes._layers_tflite import TFLiteTwins
 from edgekit.passes.add_signature import add_signature
 from edgekit.passes.bound_pads import bound_pads
 from edgekit.passes.compact import compact
 from edgekit.passes.compact_onnx import compact_onnx
-from edgekit.passes.correct_bias import correct_bias
 from edgekit.passes.fix_batch import fix_batch
 from edgekit.passes.pointwise import pointwise
-from edgekit.passes.search_rounding import Rounding, search_rounding
 from edgekit.passes.set_io import IOType, set_io
 from edgekit.passes.spell_out import spell_out
 from edgekit.plan import Candidate
+from edgekit.ranges import RangeMethod
 from edgekit.recipe import Recipe
 from edgekit.tensor import Array
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the steps need beside the model. ``until`` is when searches end, as ``time.monotonic`` tells it."""
+    """What the steps need beside the model.
+
+    ``ranges`` says how ranges of activations are chosen, ``until`` when searches end, as ``time.monotonic`` tells it.
+    """
 
     recipe: Recipe
     calibration: Mapping[str, Array]
@@ -40,6 +40,7 @@ class Settings:
     io: IOType = "float32"
     batch: int | None = 1
     keep_names: bool = False
+    ranges: RangeMethod = "auto"
     seed: int = 0
     until: float = math.inf
 
@@ -69,20 +70,26 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
         EdgekitError: A step failed; ``detail`` names it and those before it.
     """
     made, findings = [source], list[Finding]()
-    original = source
+    job = Job(source, settings.recipe, folder)
     for index, step in enumerate(candidate.steps):
         path = folder / f"{candidate.engine}-{index}-{step}"
         try:
             if step == "quantize":
-                original = made[-1]
-                calibration = _renamed(settings.calibration, source, original)
-                job = Job(original, settings.recipe, path, calibration, settings.batch)
+                calibration = _renamed(settings.calibration, source, made[-1])
+                job = Job(made[-1], settings.recipe, path, calibration, settings.batch)
                 findings += engine(candidate.engine).quantize(job)
-            elif step in _CORRECTIONS:
-                samples = [
-                    _renamed(part, source, original) for part in (settings.calibration, settings.held_back)
-                ]
-                findings += _CORRECTIONS[step](original, made[-1], path, samples, settings)
+            elif step in CORRECTIONS:
+                held_back = _renamed(settings.held_back, source, job.source)
+                subject = Subject(
+                    job,
+                    candidate.engine,
+                    made[-1],
+                    held_back,
+                    settings.ranges,
+                    settings.seed,
+                    settings.until,
+                )
+                findings += CORRECTIONS[step](subject, path)
             else:
                 findings += _STEPS[step](made[-1].path, path, settings)
             made.append(open_artifact(path))
@@ -103,55 +110,6 @@ def _renamed(samples: Mapping[str, Array], source: Artifact, current: Artifact) 
     """Samples of the source's inputs under the names that the inputs have by now."""
     names = align(source.inputs, current.inputs)
     return {names[name]: values for name, values in samples.items()}
-
-
-def _twins(original: Artifact, quantized: Artifact) -> Twins:
-    return TFLiteTwins(original.path.read_bytes(), quantized.path.read_bytes())
-
-
-def _correct_bias(
-    original: Artifact,
-    quantized: Artifact,
-    output: Path,
-    samples: list[dict[str, Array]],
-    _settings: Settings,
-) -> list[Finding]:
-    correction = correct_bias(_twins(original, quantized), calibration=samples[0], held_back=samples[1])
-    output.write_bytes(correction.model)
-    if correction.snr_after_db == correction.snr_before_db:
-        return []
-    message = (
-        f"Corrected biases raised the SNR from {correction.snr_before_db:.1f} to "
-        f"{correction.snr_after_db:.1f} dB on samples held back from calibration."
-    )
-    return [Finding("EK323", message, level=Level.NOTE)]
-
-
-def _search_rounding(
-    original: Artifact, quantized: Artifact, output: Path, samples: list[dict[str, Array]], settings: Settings
-) -> list[Finding]:
-    found = search_rounding(
-        _twins(original, quantized),
-        calibration=samples[0],
-        held_back=samples[1],
-        seed=settings.seed,
-        seconds=settings.until - time.monotonic(),
-    )
-    output.write_bytes(found.model)
-    if found.tried < found.layers:
-        message = f"The time was over after the rounding of {found.tried} of {found.layers} layers."
-        return [*_rounded(found), Finding("EK325", message, "Give more with --time-budget.")]
-    return _rounded(found)
-
-
-def _rounded(found: Rounding) -> list[Finding]:
-    if not found.kept:
-        return []
-    message = (
-        f"Searched rounding of {found.kept} of {found.layers} layers raised the SNR from {found.snr_before_db:.1f} "
-        f"to {found.snr_after_db:.1f} dB on samples held back from calibration."
-    )
-    return [Finding("EK324", message, level=Level.NOTE)]
 
 
 def _export_tflite(source: Path, output: Path, settings: Settings) -> list[Finding]:
@@ -220,10 +178,6 @@ def _compact_onnx(source: Path, output: Path, settings: Settings) -> list[Findin
     output.write_bytes(compact_onnx(source.read_bytes(), keep_names=settings.keep_names))
     return []
 
-
-_CORRECTIONS: dict[
-    str, Callable[[Artifact, Artifact, Path, list[dict[str, Array]], Settings], list[Finding]]
-] = {"correct_bias": _correct_bias, "search_rounding": _search_rounding}
 
 _STEPS: dict[str, Callable[[Path, Path, Settings], list[Finding]]] = {
     "export_tflite": _export_tflite,

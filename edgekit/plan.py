@@ -17,11 +17,12 @@ _AFTER = {Format.TFLITE: ("set_io", "pointwise", "compact"), Format.ONNX: ("comp
 
 
 # What is done for the accuracy of static recipes, after the engine: more of it takes longer.
-Effort = Literal["none", "low", "medium"]
+Effort = Literal["none", "low", "medium", "high"]
 _CORRECTIONS: Mapping[Effort, tuple[str, ...]] = {
     "none": (),
-    "low": ("correct_bias",),
-    "medium": ("correct_bias", "search_rounding"),
+    "low": ("choose_ranges", "correct_bias"),
+    "medium": ("choose_ranges", "correct_bias", "search_rounding"),
+    "high": ("choose_ranges", "correct_bias", "reconstruct"),
 }
 
 
@@ -95,4 +96,7 @@ def _steps(
     before = _BEFORE_TFLITE if reads_tflite else ()
     # Corrections compare the float .tflite with the quantized one, operator by operator.
     corrections = _CORRECTIONS[effort] if reads_tflite and recipe.default.mode is Mode.STATIC else ()
+    if any(p.mode is Mode.STATIC and p.activation_bits > 8 for p in recipe.precisions):
+        # With so many steps there is nothing to gain from clipping.
+        corrections = tuple(step for step in corrections if step != "choose_ranges")
     return (*way, *before, "quantize", *corrections, *_AFTER[output]), reason

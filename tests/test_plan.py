@@ -20,6 +20,7 @@ def test_tflite_needs_no_tensorflow():
             "add_signature",
             "bound_pads",
             "quantize",
+            "choose_ranges",
             "correct_bias",
             "set_io",
             "pointwise",

@@ -65,10 +65,18 @@ Examples:
 )
 @click.option(
     "--effort",
-    type=click.Choice(["none", "low", "medium"]),
+    type=click.Choice(["none", "low", "medium", "high"]),
     default="low",
     show_default=True,
-    help="For the accuracy of static recipes: low corrects biases, medium searches roundings too.",
+    help="For the accuracy of static recipes: low chooses ranges and corrects biases, medium searches roundings "
+    "too, high fits the weights anew.",
+)
+@click.option(
+    "--ranges",
+    type=click.Choice(["auto", "min-max", "moving-average", "percentile", "mse", "entropy"]),
+    default="auto",
+    show_default=True,
+    help="How ranges of 8-bit activations are chosen; auto tries all, tensor by tensor.",
 )
 @click.option(
     "--time-budget", "time_budget_s", type=Duration(), help="When searches end with what they have: 90s, 10m."

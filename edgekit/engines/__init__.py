@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from edgekit.artifact import Artifact, Format
 from edgekit.catalog import load
+from edgekit.ranges import Range
 from edgekit.recipe import Recipe
 from edgekit.tensor import Array
 
@@ -24,7 +25,8 @@ class Job:
 
     ``calibration`` maps each input's name to real values with the samples on the first axis:
     ``{"x": (256, 32, 32, 3)}``; empty where the recipe needs none. ``batch`` is the size of the batch axis
-    in the file, None for a free one.
+    in the file, None for a free one. ``ranges`` are those of float tensors by their names, where others than what
+    was seen are wanted.
     """
 
     source: Artifact
@@ -32,6 +34,7 @@ class Job:
     output: Path
     calibration: Mapping[str, Array] = field(default_factory=dict)
     batch: int | None = 1
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
 
 class Engine(Protocol):

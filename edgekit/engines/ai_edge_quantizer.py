@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgekit import flatbuffer
 from edgekit.artifact import Format
 from edgekit.engines import Job
@@ -71,6 +73,12 @@ def _quantized(content: bytes, job: Job) -> bytes:
     recipe = _engine_recipe(job.recipe)
     if not job.recipe.needs_calibration:
         return bytes(Quantizer(content, recipe).quantize(enable_progress_report=False).quantized_model)
+    if job.ranges:
+        given = {
+            name: {"min": np.array([low]), "max": np.array([high])}
+            for name, (low, high) in job.ranges.items()
+        }
+        return bytes(Quantizer(content, recipe).quantize(given, enable_progress_report=False).quantized_model)
     calibration = list(in_batches(job.calibration, batch_size(job.source)))
 
     def calibrated_by(mode: CalibrationMode) -> bytes:

@@ -1,6 +1,7 @@
 """What several passes do to the graph of a ``.tflite`` file."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from edgekit import flatbuffer
@@ -55,6 +56,18 @@ def operator_code(tree: flatbuffer.Model, builtin: int, version: int) -> int:
 def builtin_of(code: Any) -> int:
     """The built-in operator of an operator code, whichever of its two fields holds it."""
     return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+
+def kind_of(tree: flatbuffer.Model, operator: Any) -> str:
+    """The name of a built-in operator: ``"CONV_2D"``; empty for one that the schema does not know."""
+    return _kinds().get(builtin_of(tree.operatorCodes[operator.opcodeIndex]), "")
+
+
+@cache
+def _kinds() -> Mapping[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {number: str(name) for name, number in vars(schema.BuiltinOperator).items() if name[0] != "_"}
 
 
 def remove_tensors(tree: flatbuffer.Model, graph_index: int, removed: Iterable[int]) -> None:

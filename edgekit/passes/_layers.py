@@ -111,6 +111,19 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
 
 
 @dataclass(frozen=True)
+class Activation:
+    """Tensors of the float file that have one range: a value, and copies of it that are only moved about.
+
+    ``layers`` are the positions of those that read one of them. ``is_read_elsewhere`` where another operator does
+    (or nothing, as with an output), so that an error counts as it stands.
+    """
+
+    names: tuple[str, ...]
+    layers: tuple[int, ...]
+    is_read_elsewhere: bool
+
+
+@dataclass(frozen=True)
 class Change:
     """What a layer of the quantized file gets; None keeps what is there.
 
@@ -128,7 +141,11 @@ class Probe(ABC):
 
     @abstractmethod
     def outputs(self, samples: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-        """The outputs as real numbers, sample by sample; ``samples`` are real numbers: ``{"x": (256, 32, 32, 3)}``."""
+        """The outputs as real numbers, sample by sample; ``samples`` are real numbers: ``{"x": (256, 32, 32, 3)}``.
+
+        Of an output that a softmax or a sigmoid makes, what goes into that: where it saturates, one cannot see
+        which of two files is nearer.
+        """
 
     def inputs(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Iterator[tuple[Layer, Array]]:
         """What goes into every layer, as real numbers with channels last, on the first 128 samples."""
@@ -149,6 +166,10 @@ class Probe(ABC):
             mean = self._real(layer, sums[layer.position] / rows[layer.position])
             found[layer.position] = mean if layer.window is None else layer.window.means(mean)
         return found
+
+    @abstractmethod
+    def values(self, names: Sequence[str], samples: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+        """The values of tensors by name, as they are stored, sample by sample."""
 
     @abstractmethod
     def _read(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Iterator[tuple[Layer, Array]]:
@@ -172,6 +193,10 @@ class Twins(Protocol):
     @property
     def layers(self) -> Sequence[Layer]:
         """The layers that both files have, in the order in which they run; none where the files do not match."""
+
+    @property
+    def activations(self) -> Sequence[Activation]:
+        """The values of the float file that the quantized one has ranges for."""
 
     @property
     def float_probe(self) -> Probe:

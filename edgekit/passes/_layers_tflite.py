@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgekit import flatbuffer
 from edgekit.errors import ModelError
 from edgekit.passes import _graph
-from edgekit.passes._layers import Change, Floats, Layer, Probe, Window, same_padding
+from edgekit.passes._activations import activations
+from edgekit.passes._layers import Activation, Change, Floats, Layer, Probe, Window, same_padding
 from edgekit.sampling import in_batches
 from edgekit.tensor import Array, Quantization, dequantize, quantize
 
@@ -40,6 +41,12 @@ class TFLiteTwins:
     def layers(self) -> list[Layer]:
         """See ``Twins``: found by the order of operators."""
         return [layer for layer, _ in self._paired]
+
+    @cached_property
+    def activations(self) -> list[Activation]:
+        """See ``Twins``."""
+        reads = {layer.position: tensors.float_input for layer, tensors in self._paired}
+        return activations(flatbuffer.read(self.original), reads)
 
     @cached_property
     def float_probe(self) -> Probe:
@@ -86,7 +93,7 @@ class TFLiteProbe(Probe):
             raise ModelError("EK410", message, "Try another recipe or engine.", detail=str(error)) from error
         signature = next(iter(self._interpreter._get_full_signature_list().values()))
         self._inputs: dict[str, int] = signature["inputs"]
-        self._outputs: dict[str, int] = signature["outputs"]
+        self._outputs = {name: self._before_squashing(index) for name, index in signature["outputs"].items()}
         self._batch = int(self._interpreter.get_input_details()[0]["shape"][0])
         self._details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
         self._places = places
@@ -95,6 +102,25 @@ class TFLiteProbe(Probe):
         """See ``Probe``."""
         for _ in self._runs(samples):
             yield {name: self._output(index) for name, index in self._outputs.items()}
+
+    def values(self, names: Sequence[str], samples: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+        """See ``Probe``."""
+        places = {detail["name"]: index for index, detail in self._details.items()}
+        for _ in self._runs(samples):
+            for name in names:
+                yield name, self._interpreter.get_tensor(places[name])
+
+    def _before_squashing(self, output: int) -> int:
+        """The input of the softmax or sigmoid that makes an output; the output itself where none does."""
+        makers: dict[int, tuple[str, int]] = {}
+        for operator in self._interpreter._get_ops_details():
+            for made in operator["outputs"]:
+                # A delegate comes after the operators that it runs in their place.
+                makers.setdefault(int(made), (operator["op_name"], int(operator["inputs"][0])))
+        found = output
+        while makers.get(found, ("",))[0] in {"QUANTIZE", "DEQUANTIZE"}:
+            found = makers[found][1]
+        return makers[found][1] if makers.get(found, ("",))[0] in {"SOFTMAX", "LOGISTIC"} else output
 
     def _read(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Iterator[tuple[Layer, Array]]:
         for _ in self._runs(samples):
@@ -171,8 +197,10 @@ def _layer(
     rounded, rounded_bias = (constant(integer_tree, index) for index in other.inputs[1:3])
     if weights is None or bias is None or rounded is None or rounded_bias is None:
         return None
-    axis = 3 if kind == kinds.DEPTHWISE_CONV_2D else 0
     stored = integer_tree.subgraphs[0].tensors[other.inputs[1]]
+    if stored.type == schema.TensorType.FLOAT32:
+        return None
+    axis = 3 if kind == kinds.DEPTHWISE_CONV_2D else 0
     channels = int(float_tree.subgraphs[0].tensors[one.inputs[0]].shape[-1])
     groups = channels if axis else channels // weights.shape[-1]
     is_connected = kind == kinds.FULLY_CONNECTED

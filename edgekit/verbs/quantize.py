@@ -21,6 +21,7 @@ from edgekit.passes.set_io import IOType
 from edgekit.pipeline import Produced, Settings, run
 from edgekit.plan import Effort, Plan, plan_quantization
 from edgekit.preprocessing import load_preprocessing
+from edgekit.ranges import RangeMethod
 from edgekit.readback import ReadBack, read_back
 from edgekit.recipe import Mode, Recipe
 from edgekit.reference import Reference
@@ -96,6 +97,7 @@ def quantize(
     keep_float: Sequence[str] = (),
     keep_names: bool = False,
     effort: Effort = "low",
+    ranges: RangeMethod = "auto",
     time_budget_s: float | None = None,
     overwrite: bool = False,
     seed: int = 0,
@@ -118,8 +120,11 @@ def quantize(
         batch: Size of the batch axis in the file, None for a free one.
         keep_float: Regular expressions; layers whose tensor names match stay float32.
         keep_names: Keep the names of inner tensors.
-        effort: What is done for the accuracy of static recipes in a ``.tflite``: ``"low"`` corrects biases,
-            ``"medium"`` searches the rounding of the weights too, ``"none"`` leaves what the engine wrote.
+        effort: What is done for the accuracy of static recipes in a ``.tflite``: ``"low"`` chooses ranges and
+            corrects biases, ``"medium"`` searches the rounding of the weights too, ``"high"`` fits weights, steps and
+            roundings to what each layer reads, ``"none"`` leaves what the engine wrote.
+        ranges: How ranges of 8-bit activations are chosen: ``"auto"`` tries all methods tensor by tensor;
+            ``"min-max"``, ``"moving-average"``, ``"percentile"``, ``"mse"`` and ``"entropy"`` are one for all.
         time_budget_s: Seconds after which searches end with what they have, None for no end.
         overwrite: Replace ``output`` where it exists.
         seed: Chooses the samples.
@@ -164,6 +169,7 @@ def quantize(
         io=choice.io,
         batch=batch,
         keep_names=keep_names or choice.needs_names,
+        ranges=ranges,
         seed=seed,
         until=math.inf if time_budget_s is None else time.monotonic() + time_budget_s,
     )
@@ -322,6 +328,7 @@ def _lineage(
             "io": settings.io,
             "batch": settings.batch,
             "effort": effort,
+            "ranges": settings.ranges,
             "recipe": settings.recipe.describe(),
         },
     )

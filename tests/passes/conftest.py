@@ -1,8 +1,16 @@
 """Small .tflite files written by hand, so that their arithmetic is known."""
 
+import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from handmade import Made
+
+import edgekit
+from edgekit.passes._layers_tflite import TFLiteTwins
+from edgekit.passes.correct_bias import correct_bias
+from edgekit.pipeline import Settings, run
+from edgekit.plan import Candidate
+from edgekit.recipe import Recipe
 
 
 @pytest.fixture
@@ -49,3 +57,24 @@ def run_tflite():
         return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
 
     return run
+
+
+@pytest.fixture(scope="module")
+def twins_and_samples(models, tmp_path_factory):
+    """The small float model, its file in 8 and in 4 bits with corrected biases, and samples."""
+    with np.load(models.train_data) as arrays:
+        x = arrays["x"][:400].astype(np.float32)
+    source = edgekit.open_artifact(models.tflite_cnn)
+    name, original = source.inputs[0].name, models.tflite_cnn.read_bytes()
+    calibration, held_back = {name: x[:200]}, {name: x[200:300]}
+    made = {}
+    for bits, recipe in ((8, "int8"), (4, "int4")):
+        folder = tmp_path_factory.mktemp(recipe)
+        job = Settings(Recipe.load(recipe), calibration, held_back)
+        file = run(
+            Candidate("ai_edge_quantizer", ("quantize",)), source, job, folder
+        ).artifact.path.read_bytes()
+        twins = TFLiteTwins(original, file)
+        corrected = correct_bias(twins, calibration=calibration, held_back=held_back)
+        made[bits] = TFLiteTwins(original, corrected.model)
+    return made, calibration, held_back, {name: x[300:]}

@@ -14,6 +14,7 @@ import edgekit
 from edgekit import flatbuffer
 from edgekit.artifact import Artifact, Format
 from edgekit.errors import DataError, ModelError, OutputError, UsageError
+from edgekit.findings import Level
 from edgekit.operators import Operator
 from edgekit.pipeline import Produced
 from edgekit.readback import ReadBack
@@ -83,7 +84,7 @@ def test_int8_has_no_float_operator_inside(models, tmp_path):
     )
     assert tensor_dtypes(output) == {"int8", "int32"}
     assert found.describe()["ops"]["float"] == 0
-    assert found.findings == ()
+    assert {finding.level for finding in found.findings} <= {Level.NOTE}
 
 
 @pytest.mark.parametrize("io", ["float32", "int8", "uint8"])
