@@ -36,11 +36,11 @@ def test_an_input_that_is_too_small_gets_larger_weights():
 
 def test_a_large_weight_is_clipped_where_four_bits_are_better_spent_on_the_others():
     generator = np.random.default_rng(1)
-    read = generator.normal(size=(4000, 64))
-    weights = generator.normal(size=(64, 2), scale=0.1)
+    read = generator.normal(size=(4000, 512))
+    weights = generator.normal(size=(512, 2), scale=0.1)
     weights[0] = 0.5
     layer = connected(weights, limit=7)
-    seen = Moments.none(1, 64)
+    seen = Moments.none(1, 512)
     seen.add(read[None], read[None])
     change = _fitted(layer, seen)
     assert change.steps[0] < 0.95 * layer.steps[0]
