@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit.artifact import Artifact
+from edgekit.artifact import Artifact, Format
 from edgekit.engines import Job, engine
 from edgekit.findings import Finding, Level
 from edgekit.passes._layer_search import Searched
 from edgekit.passes._layers import Twins, snr_db
+from edgekit.passes._layers_onnx import OnnxTwins
 from edgekit.passes._layers_tflite import TFLiteTwins
 from edgekit.passes.choose_ranges import choose_ranges
 from edgekit.passes.correct_bias import correct_bias
@@ -39,7 +40,8 @@ class Subject:
     @property
     def twins(self) -> Twins:
         """Both files."""
-        return TFLiteTwins(self.job.source.path.read_bytes(), self.quantized.path.read_bytes())
+        kind = OnnxTwins if self.quantized.format is Format.ONNX else TFLiteTwins
+        return kind(self.job.source.path.read_bytes(), self.quantized.path.read_bytes())
 
 
 def _choose_ranges(subject: Subject, output: Path) -> list[Finding]:

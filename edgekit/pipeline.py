@@ -19,6 +19,7 @@ from edgekit.passes.compact import compact
 from edgekit.passes.compact_onnx import compact_onnx
 from edgekit.passes.fix_batch import fix_batch
 from edgekit.passes.pointwise import pointwise
+from edgekit.passes.prepare_onnx import prepare_onnx
 from edgekit.passes.set_io import IOType, set_io
 from edgekit.passes.spell_out import spell_out
 from edgekit.plan import Candidate
@@ -158,6 +159,11 @@ def _bound_pads(source: Path, output: Path, _settings: Settings) -> list[Finding
     return []
 
 
+def _prepare_onnx(source: Path, output: Path, settings: Settings) -> list[Finding]:
+    prepare_onnx(source, output, settings.recipe.default, batch=settings.batch)
+    return []
+
+
 def _set_io(source: Path, output: Path, settings: Settings) -> list[Finding]:
     change = set_io(source.read_bytes(), settings.io)
     output.write_bytes(change.model)
@@ -189,6 +195,7 @@ _STEPS: dict[str, Callable[[Path, Path, Settings], list[Finding]]] = {
     "spell_out": _spell_out,
     "add_signature": _add_signature,
     "bound_pads": _bound_pads,
+    "prepare_onnx": _prepare_onnx,
     "set_io": _set_io,
     "pointwise": _pointwise,
     "compact": _compact,

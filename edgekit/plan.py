@@ -11,8 +11,8 @@ from edgekit.errors import UsageError
 from edgekit.recipe import Mode, Recipe
 from edgekit.routes import way_to
 
-# What a float .tflite needs before an engine reads it, and a quantized file before a user gets it.
-_BEFORE_TFLITE = ("fix_batch", "add_signature", "bound_pads")
+# What a float file needs before an engine reads it, and a quantized file before a user gets it.
+_BEFORE = {Format.TFLITE: ("fix_batch", "add_signature", "bound_pads"), Format.ONNX: ("prepare_onnx",)}
 _AFTER = {Format.TFLITE: ("set_io", "pointwise", "compact"), Format.ONNX: ("compact_onnx",)}
 
 
@@ -92,10 +92,10 @@ def _steps(
     if way is None:
         return (), f"it reads {' and '.join(sorted(chosen.SOURCE_FORMATS))}, not {source}"
     reason = chosen.refuses(recipe)
-    reads_tflite = Format.TFLITE in chosen.SOURCE_FORMATS
-    before = _BEFORE_TFLITE if reads_tflite else ()
-    # Corrections compare the float .tflite with the quantized one, operator by operator.
-    corrections = _CORRECTIONS[effort] if reads_tflite and recipe.default.mode is Mode.STATIC else ()
+    # Corrections compare the float file with the quantized one, layer by layer, so both are of one format.
+    reads = next((format_ for format_ in _BEFORE if format_ in chosen.SOURCE_FORMATS), None)
+    before = _BEFORE[reads] if reads else ()
+    corrections = _CORRECTIONS[effort] if reads and recipe.default.mode is Mode.STATIC else ()
     if any(p.mode is Mode.STATIC and p.activation_bits > 8 for p in recipe.precisions):
         # With so many steps there is nothing to gain from clipping.
         corrections = tuple(step for step in corrections if step != "choose_ranges")

@@ -38,8 +38,9 @@ def test_models_with_a_framework_try_both_ways(source):
 
 
 def test_onnx_is_reached_directly_or_by_export():
-    assert engines(Format.ONNX, Format.ONNX) == {"onnxruntime": ("quantize", "compact_onnx")}
-    assert engines(Format.KERAS, Format.ONNX) == {"onnxruntime": ("export_onnx", "quantize", "compact_onnx")}
+    steps = ("prepare_onnx", "quantize", "correct_bias", "compact_onnx")
+    assert engines(Format.ONNX, Format.ONNX) == {"onnxruntime": steps}
+    assert engines(Format.KERAS, Format.ONNX) == {"onnxruntime": ("export_onnx", *steps)}
 
 
 def test_engine_that_cannot_follow_the_recipe_is_refused_with_its_reason():

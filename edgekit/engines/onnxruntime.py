@@ -4,7 +4,6 @@ import contextlib
 import io
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +14,7 @@ from edgekit.artifact import Format
 from edgekit.engines import Job
 from edgekit.errors import EdgekitError, ModelError
 from edgekit.findings import Finding
-from edgekit.recipe import Mode, Precision, Recipe
+from edgekit.recipe import Mode, Recipe
 from edgekit.sampling import batch_size, in_batches
 from edgekit.tensor import Array
 
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 
 SOURCE_FORMATS = frozenset({Format.ONNX})
 OUTPUT_FORMAT = Format.ONNX
-
-# Per-channel QuantizeLinear came with opset 13, 4- and 16-bit integers with opset 21.
-_QDQ_OPSET = 13
-_WIDE_QDQ_OPSET = 21
 
 
 def refuses(recipe: Recipe) -> str:
@@ -42,14 +37,14 @@ def refuses(recipe: Recipe) -> str:
 
 
 def quantize(job: Job) -> list[Finding]:
-    """Quantize a float ``.onnx``.
+    """Quantize a float ``.onnx`` that ``prepare_onnx`` has written.
 
     Raises:
         ModelError: The tools fail on this model.
     """
     try:
         with _silence(), TemporaryDirectory(prefix="edgekit-") as folder:
-            model = _prepared(job, Path(folder))
+            model = onnx_model.load(job.source.path)
             quantized = _QUANTIZERS[job.recipe.default.mode](model, job, Path(folder))
             onnx_model.save(quantized, job.output, named=job.source.path)
     except (OSError, EdgekitError):
@@ -62,59 +57,6 @@ def quantize(job: Job) -> list[Finding]:
             detail=f"{type(error).__name__}: {error}",
         ) from error
     return []
-
-
-def _prepared(job: Job, folder: Path) -> "ModelProto":
-    """The model with a fixed batch, a recent opset, folded constants and batch norms, and known shapes."""
-    import onnx
-    from onnx import version_converter
-
-    model = onnx_model.load(job.source.path)
-    onnx_model.make_constant(model)
-    onnx_model.bind_batch(model, job.batch)
-    wanted = _WIDE_QDQ_OPSET if _is_wide(job.recipe.default) else _QDQ_OPSET
-    opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
-    if opset < wanted and job.recipe.default.mode is not Mode.FLOAT16:
-        model = version_converter.convert_version(model, wanted)
-    model = onnx.shape_inference.infer_shapes(_optimized(model, folder, job.source.path))
-    _name_nodes(model)
-    _flatten_biases(model)
-    return model
-
-
-def _optimized(model: "ModelProto", folder: Path, named: Path) -> "ModelProto":
-    """ONNX Runtime's basic optimizations: they stay within standard operators."""
-    import onnx
-    import onnxruntime
-
-    source, output = folder / "source.onnx", folder / "optimized.onnx"
-    onnx_model.save(model, source, named=named)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(output)
-    options.log_severity_level = 4
-    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-    return onnx.load(output)
-
-
-def _is_wide(precision: Precision) -> bool:
-    return precision.mode is Mode.STATIC and (precision.weight_bits, precision.activation_bits) != (8, 8)
-
-
-def _name_nodes(model: "ModelProto") -> None:
-    """Nodes are left out of quantization by name, so each needs one."""
-    for index, node in enumerate(model.graph.node):
-        if not node.name:
-            node.name = f"{node.op_type}_{index}"
-
-
-def _flatten_biases(model: "ModelProto") -> None:
-    """Give biases of Gemm the shape (N,): the quantizer takes (1, N), which means the same, for a matrix."""
-    biases = {node.input[2] for node in model.graph.node if node.op_type == "Gemm" and len(node.input) > 2}
-    users = Counter(name for node in model.graph.node for name in node.input)
-    for tensor in model.graph.initializer:
-        if tensor.name in biases and users[tensor.name] == 1 and list(tensor.dims[:-1]) == [1]:
-            del tensor.dims[0]
 
 
 def _kept_float(model: "ModelProto", recipe: Recipe) -> list[str]:
@@ -137,7 +79,7 @@ def _static(model: "ModelProto", job: Job, folder: Path) -> "ModelProto":
         output,
         _Reader(job),
         quant_format=QuantFormat.QDQ,
-        per_channel=precision.weight_bits == 8,
+        per_channel=True,
         activation_type=QuantType.QInt16 if precision.activation_bits == 16 else QuantType.QInt8,
         weight_type=QuantType.QInt4 if precision.weight_bits == 4 else QuantType.QInt8,
         nodes_to_exclude=_kept_float(model, job.recipe),

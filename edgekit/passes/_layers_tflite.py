@@ -198,8 +198,8 @@ def _layer(
     if weights is None or bias is None or rounded is None or rounded_bias is None:
         return None
     stored = integer_tree.subgraphs[0].tensors[other.inputs[1]]
-    if stored.type == schema.TensorType.FLOAT32:
-        return None
+    if stored.type not in {schema.TensorType.INT8, schema.TensorType.INT4}:
+        return None  # a layer that was kept float
     axis = 3 if kind == kinds.DEPTHWISE_CONV_2D else 0
     channels = int(float_tree.subgraphs[0].tensors[one.inputs[0]].shape[-1])
     groups = channels if axis else channels // weights.shape[-1]

@@ -113,6 +113,21 @@ def test_integers_and_steps_reach_the_file_as_given_and_the_bias_stays(files):
     assert all((a.rounded == b.rounded).all() for a, b in others)
 
 
+def test_a_layer_kept_float_is_left_alone_and_the_others_are_corrected(models, tmp_path):
+    with np.load(models.train_data) as arrays:
+        x = arrays["x"][:300].astype(np.float32)
+    source = edgekit.open_artifact(models.tflite_cnn)
+    name = source.inputs[0].name
+    recipe = Recipe.load("int8").keeping_float(["classes"])
+    settings = Settings(recipe, {name: x[:200]}, {name: x[200:]})
+    made = run(Candidate("ai_edge_quantizer", ("quantize",)), source, settings, tmp_path)
+    twins = TFLiteTwins(models.tflite_cnn.read_bytes(), made.artifact.path.read_bytes())
+    assert len(twins.layers) == 3
+    spoilt = twins.changed({layer.position: Change(bias=layer.rounded_bias + 0.05) for layer in twins.layers})
+    mended = correct_bias(spoilt, calibration=settings.calibration, held_back=settings.held_back)
+    assert mended.snr_after_db > mended.snr_before_db + 3
+
+
 def test_wrong_biases_are_mended(files):
     twins, calibration, held_back = files
     spoilt = twins.changed({layer.position: Change(bias=layer.rounded_bias + 0.05) for layer in twins.layers})
