@@ -5,9 +5,12 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edgekit import onnx_model
 from edgekit.artifact import Format
@@ -59,6 +62,25 @@ def quantize(job: Job) -> list[Finding]:
     return []
 
 
+def activation_tensors(job: Job) -> tuple[str, ...]:
+    """The tensors that get a range of their own: those that ``Job.ranges`` can speak of.
+
+    Others have the scale of one of these (a pool that of its input), or are gone (what a ReLU reads has its range).
+    ``job.output`` is not written.
+
+    Raises:
+        ModelError: The tools fail on this model.
+    """
+    few = {name: values[: batch_size(job.source)] for name, values in job.calibration.items()}
+    with TemporaryDirectory(prefix="edgekit-") as folder:
+        output = Path(folder) / "ranges.onnx"
+        quantize(replace(job, calibration=few, ranges={}, output=output))
+        graph = onnx_model.load(output).graph
+    scales = [node.input[1] for node in graph.node if node.op_type == "QuantizeLinear"]
+    # Only their names tell which tensor they were made for.
+    return tuple(dict.fromkeys(scale.removesuffix("_scale") for scale in scales))
+
+
 def _kept_float(model: "ModelProto", recipe: Recipe) -> list[str]:
     return [
         node.name
@@ -83,7 +105,13 @@ def _static(model: "ModelProto", job: Job, folder: Path) -> "ModelProto":
         activation_type=QuantType.QInt16 if precision.activation_bits == 16 else QuantType.QInt8,
         weight_type=QuantType.QInt4 if precision.weight_bits == 4 else QuantType.QInt8,
         nodes_to_exclude=_kept_float(model, job.recipe),
-        extra_options={"ActivationSymmetric": precision.activation_bits == 16},
+        extra_options={
+            "ActivationSymmetric": precision.activation_bits == 16,
+            "TensorQuantOverrides": {
+                name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+                for name, (low, high) in job.ranges.items()
+            },
+        },
     )
     return onnx.load(output)
 

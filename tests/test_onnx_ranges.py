@@ -1,0 +1,97 @@
+"""The ranges in quantized ONNX files: the extremes over the calibration samples, or those that were given."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper, numpy_helper
+
+import edgekit
+from edgekit.engines import Job
+from edgekit.engines.onnxruntime import activation_tensors, quantize
+from edgekit.passes.prepare_onnx import prepare_onnx
+from edgekit.recipe import Recipe
+
+
+@pytest.fixture(params=["int8", "int16x8"])
+def job(request, models, tmp_path):
+    recipe = Recipe.load(request.param)
+    prepare_onnx(models.onnx_cnn, tmp_path / "prepared.onnx", recipe.default)
+    source = edgekit.open_artifact(tmp_path / "prepared.onnx")
+    with np.load(models.train_data) as arrays:
+        samples = {source.inputs[0].name: arrays["x"][:40].astype(np.float32)}
+    return Job(source, recipe, tmp_path / "out.onnx", samples)
+
+
+def grids(path):
+    """Scale and zero point of every tensor that has its own."""
+    graph = onnx.load(path).graph
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    return {
+        node.input[1].removesuffix("_scale"): (float(stored[node.input[1]]), int(stored[node.input[2]]))
+        for node in graph.node
+        if node.op_type == "QuantizeLinear"
+    }
+
+
+def grid_of(low, high, recipe):
+    """The scale and the zero point of a range, from its definition."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if recipe.default.activation_bits == 16:
+        return max(-low, high) / 32767, 0
+    scale = (high - low) / 255
+    return scale, round(-128 - low / scale)
+
+
+def extremes(job, names):
+    model = onnx.load(job.source.path)
+    there = {value.name for value in (*model.graph.output, *model.graph.input)}
+    model.graph.output.extend(
+        helper.make_empty_tensor_value_info(name) for name in names if name not in there
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    inner = [name for name in names if name not in job.calibration]
+    [(given, samples)] = job.calibration.items()
+    rows = [session.run(inner, {given: sample[None]}) for sample in samples]
+    found = {
+        name: (min(v.min() for v in c), max(v.max() for v in c))
+        for name, c in zip(inner, zip(*rows, strict=True), strict=True)
+    }
+    return found | {given: (samples.min(), samples.max())}
+
+
+def test_ranges_are_the_true_extremes(job):
+    quantize(job)
+    written = grids(job.output)
+    names = activation_tensors(job)
+    assert set(names) == set(written)
+    nodes = onnx.load(job.source.path).graph.node
+    seen = extremes(
+        job, [*names, *(name for node in nodes for name in node.output if node.op_type == "Relu")]
+    )
+    # A softmax has the range of probabilities whatever was seen, and what a ReLU reads has the range of what it gives.
+    seen |= {node.output[0]: (0.0, 1.0) for node in nodes if node.op_type == "Softmax"}
+    seen |= {node.input[0]: seen[node.output[0]] for node in nodes if node.op_type == "Relu"}
+    for name in names:
+        scale, zero_point = grid_of(*map(float, seen[name]), job.recipe)
+        assert written[name] == (pytest.approx(scale, rel=1e-4), zero_point)
+
+
+def test_given_ranges_reach_the_file_as_given(job):
+    names = activation_tensors(job)
+    ranges = {name: (-0.25 - index, 3.0 + 0.5 * index) for index, name in enumerate(names)}
+    quantize(Job(job.source, job.recipe, job.output, job.calibration, ranges=ranges))
+    written = grids(job.output)
+    assert len(names) > 5
+    for name, (low, high) in ranges.items():
+        scale, zero_point = grid_of(low, high, job.recipe)
+        assert written[name] == (pytest.approx(scale, rel=1e-5), zero_point)
+
+
+def test_tensors_without_a_range_keep_their_extremes(job):
+    quantize(job)
+    before = grids(job.output)
+    name = activation_tensors(job)[1]
+    quantize(Job(job.source, job.recipe, job.output, job.calibration, ranges={name: (-9.0, 9.0)}))
+    after = grids(job.output)
+    assert {key for key in after if after[key] != before[key]} == {name}
