@@ -17,6 +17,7 @@ from edgekit.passes.correct_bias import correct_bias
 from edgekit.passes.reconstruct import reconstruct
 from edgekit.passes.search_rounding import search_rounding
 from edgekit.ranges import RangeMethod
+from edgekit.sampling import batch_size
 from edgekit.tensor import Array
 
 
@@ -51,11 +52,14 @@ def _choose_ranges(subject: Subject, output: Path) -> list[Finding]:
     if not chosen.ranges:
         output.write_bytes(twins.quantized)
         return []
-    findings = engine(subject.engine).quantize(replace(job, output=output, ranges=chosen.ranges))
+    # With every range given an engine has no use for samples, but ONNX Runtime's does not go without.
+    few = {name: values[: batch_size(job.source)] for name, values in job.calibration.items()}
+    again = replace(job, output=output, ranges=chosen.ranges, calibration=few)
+    findings = engine(subject.engine).quantize(again)
     exact = list(twins.float_probe.outputs(subject.held_back))
     before = snr_db(twins.probe, subject.held_back, exact)
-    again = replace(subject, quantized=replace(subject.quantized, path=output)).twins
-    after = snr_db(again.probe, subject.held_back, exact)
+    nearer = replace(subject, quantized=replace(subject.quantized, path=output)).twins
+    after = snr_db(nearer.probe, subject.held_back, exact)
     # A method that was asked for by its name is not second-guessed.
     if after <= before and subject.ranges == "auto":
         output.write_bytes(twins.quantized)

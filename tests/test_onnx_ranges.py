@@ -8,7 +8,9 @@ from onnx import helper, numpy_helper
 
 import edgekit
 from edgekit.engines import Job
-from edgekit.engines.onnxruntime import activation_tensors, quantize
+from edgekit.engines.onnxruntime import quantize
+from edgekit.passes._layers_onnx import OnnxTwins
+from edgekit.passes.choose_ranges import choose_ranges
 from edgekit.passes.prepare_onnx import prepare_onnx
 from edgekit.recipe import Recipe
 
@@ -43,6 +45,13 @@ def grid_of(low, high, recipe):
     return scale, round(-128 - low / scale)
 
 
+def activations(job):
+    """The names of the tensors with a range of their own, after plain quantization."""
+    quantize(job)
+    twins = OnnxTwins(job.source.path.read_bytes(), job.output.read_bytes())
+    return [activation.names[0] for activation in twins.activations]
+
+
 def extremes(job, names):
     model = onnx.load(job.source.path)
     there = {value.name for value in (*model.graph.output, *model.graph.input)}
@@ -61,9 +70,8 @@ def extremes(job, names):
 
 
 def test_ranges_are_the_true_extremes(job):
-    quantize(job)
+    names = activations(job)
     written = grids(job.output)
-    names = activation_tensors(job)
     assert set(names) == set(written)
     nodes = onnx.load(job.source.path).graph.node
     seen = extremes(
@@ -77,8 +85,24 @@ def test_ranges_are_the_true_extremes(job):
         assert written[name] == (pytest.approx(scale, rel=1e-4), zero_point)
 
 
+def test_ranges_are_chosen_from_what_the_float_file_computes(job):
+    """Observed by edgekit and given back, the extremes are those that the quantizer takes itself."""
+    names = activations(job)
+    written = grids(job.output)
+    twins = OnnxTwins(job.source.path.read_bytes(), job.output.read_bytes())
+    chosen = choose_ranges(twins, calibration=job.calibration, method="min-max").ranges
+    assert set(chosen) >= set(names)
+    squashed = {n.output[0] for n in onnx.load(job.source.path).graph.node if n.op_type == "Softmax"}
+    for name in set(names) - squashed:
+        assert written[name][0] == pytest.approx(grid_of(*chosen[name], job.recipe)[0], rel=1e-4)
+    # A layer that reads what a ReLU gives is found behind the tensor that the ReLU reads.
+    assert {position for activation in twins.activations for position in activation.layers} == {
+        layer.position for layer in twins.layers
+    }
+
+
 def test_given_ranges_reach_the_file_as_given(job):
-    names = activation_tensors(job)
+    names = activations(job)
     ranges = {name: (-0.25 - index, 3.0 + 0.5 * index) for index, name in enumerate(names)}
     quantize(Job(job.source, job.recipe, job.output, job.calibration, ranges=ranges))
     written = grids(job.output)
@@ -91,7 +115,7 @@ def test_given_ranges_reach_the_file_as_given(job):
 def test_tensors_without_a_range_keep_their_extremes(job):
     quantize(job)
     before = grids(job.output)
-    name = activation_tensors(job)[1]
+    name = activations(job)[1]
     quantize(Job(job.source, job.recipe, job.output, job.calibration, ranges={name: (-9.0, 9.0)}))
     after = grids(job.output)
     assert {key for key in after if after[key] != before[key]} == {name}

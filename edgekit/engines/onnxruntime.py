@@ -5,7 +5,6 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -60,25 +59,6 @@ def quantize(job: Job) -> list[Finding]:
             detail=f"{type(error).__name__}: {error}",
         ) from error
     return []
-
-
-def activation_tensors(job: Job) -> tuple[str, ...]:
-    """The tensors that get a range of their own: those that ``Job.ranges`` can speak of.
-
-    Others have the scale of one of these (a pool that of its input), or are gone (what a ReLU reads has its range).
-    ``job.output`` is not written.
-
-    Raises:
-        ModelError: The tools fail on this model.
-    """
-    few = {name: values[: batch_size(job.source)] for name, values in job.calibration.items()}
-    with TemporaryDirectory(prefix="edgekit-") as folder:
-        output = Path(folder) / "ranges.onnx"
-        quantize(replace(job, calibration=few, ranges={}, output=output))
-        graph = onnx_model.load(output).graph
-    scales = [node.input[1] for node in graph.node if node.op_type == "QuantizeLinear"]
-    # Only their names tell which tensor they were made for.
-    return tuple(dict.fromkeys(scale.removesuffix("_scale") for scale in scales))
 
 
 def _kept_float(model: "ModelProto", recipe: Recipe) -> list[str]:

@@ -169,7 +169,7 @@ class Probe(ABC):
 
     @abstractmethod
     def values(self, names: Sequence[str], samples: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
-        """The values of tensors by name, as they are stored, sample by sample."""
+        """The values of float tensors by name, sample by sample; of one that is only clipped, what is left of it."""
 
     @abstractmethod
     def _read(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Iterator[tuple[Layer, Array]]:

@@ -4,7 +4,7 @@ The twin has pairs of QuantizeLinear and DequantizeLinear around operators that 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from edgekit.errors import ModelError
-from edgekit.passes._layers import Change, Floats, Layer, Probe, Window, same_padding
+from edgekit.passes._activations_onnx import activations, clipped
+from edgekit.passes._layers import Activation, Change, Floats, Layer, Probe, Window, same_padding
 from edgekit.passes._onnx_constants import Constants, Stored
 from edgekit.sampling import in_batches
 from edgekit.tensor import Array
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 _LIMITS = {"int8": 127, "int4": 7}
 
@@ -45,6 +46,15 @@ class OnnxTwins:
     def layers(self) -> list[Layer]:
         """See ``Twins``: found by the names of nodes."""
         return [layer for layer, _ in self._paired]
+
+    @cached_property
+    def activations(self) -> list[Activation]:
+        """See ``Twins``."""
+        import onnx
+
+        original, quantized = map(onnx.load_from_string, (self.original, self.quantized))
+        reads = {layer.position: places.float_input for layer, places in self._paired}
+        return activations(original.graph, quantized.graph, reads)
 
     @cached_property
     def float_probe(self) -> Probe:
@@ -81,7 +91,8 @@ class OnnxTwins:
 class OnnxProbe(Probe):
     """See ``Probe``; ``places`` are the tensors that go into layers, by the layers' positions.
 
-    The outputs are those of the file as users run it, with nothing exposed and every optimization.
+    The outputs are those of the file as users run it, with every optimization, and nothing exposed but what a softmax
+    or a sigmoid at the end reads.
     """
 
     def __init__(self, content: bytes, places: Mapping[int, str]) -> None:
@@ -98,12 +109,25 @@ class OnnxProbe(Probe):
         }
         dimensions = inputs[0].type.tensor_type.shape.dim
         self._batch = max(1, dimensions[0].dim_value) if dimensions else 1
-        self._outputs = [value.name for value in graph.output]
+        self._outputs = {value.name: _before_squashing(graph, value.name) for value in graph.output}
 
     def outputs(self, samples: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
         """See ``Probe``."""
+        wanted = list(self._outputs.values())
         for feed in self._feeds(samples):
-            yield dict(zip(self._outputs, _run(self._session, self._outputs, feed), strict=True))
+            yield dict(zip(self._outputs, _run(self._session, wanted, feed), strict=True))
+
+    def values(self, names: Sequence[str], samples: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+        """See ``Probe``."""
+        import onnx
+
+        inner = [name for name in names if name not in self._dtypes]
+        after = clipped(onnx.load_from_string(self._content).graph)
+        places = [after.get(name, name) for name in inner]
+        session = _exposing(self._content, places)
+        for feed in self._feeds(samples):
+            yield from zip(inner, _run(session, places, feed), strict=True)
+            yield from ((name, feed[name]) for name in names if name in feed)
 
     def _read(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Iterator[tuple[Layer, Array]]:
         wanted = sorted({self._places[layer.position] for layer in layers} - set(self._dtypes))
@@ -122,17 +146,33 @@ class OnnxProbe(Probe):
 
     @cached_property
     def _session(self) -> Any:
-        return _load(self._content)
+        return _exposing(self._content, self._outputs.values())
 
     @cached_property
     def _exposed(self) -> Any:
-        """The file with what goes into layers among its outputs."""
-        import onnx
+        return _exposing(self._content, set(self._places.values()) - set(self._dtypes))
 
-        model = onnx.load_from_string(self._content)
-        for name in sorted(set(self._places.values()) - set(self._dtypes) - set(self._outputs)):
-            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-        return _load(model.SerializeToString())
+
+def _exposing(content: bytes, names: Iterable[str]) -> Any:
+    """The file, loaded, with more tensors among its outputs."""
+    import onnx
+
+    model = onnx.load_from_string(content)
+    known = {value.name for value in model.graph.output}
+    for name in sorted(set(names) - known):
+        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    return _load(model.SerializeToString())
+
+
+def _before_squashing(graph: "GraphProto", output: str) -> str:
+    """What goes into the softmax or sigmoid that makes an output; the output itself where none does."""
+    makers = {name: node for node in graph.node for name in node.output}
+    found = output
+    while found in makers and makers[found].op_type in {"QuantizeLinear", "DequantizeLinear"}:
+        found = makers[found].input[0]
+    if found not in makers or makers[found].op_type not in {"Softmax", "Sigmoid"}:
+        return output
+    return str(makers[found].input[0])
 
 
 def _load(content: bytes) -> Any:
