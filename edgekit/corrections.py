@@ -45,41 +45,66 @@ class Subject:
         return kind(self.job.source.path.read_bytes(), self.quantized.path.read_bytes())
 
 
-def _choose_ranges(subject: Subject, output: Path) -> list[Finding]:
-    """Quantize again with the chosen ranges; what the engine chose stays where it is nearer."""
-    twins, job = subject.twins, subject.job
-    chosen = choose_ranges(twins, calibration=job.calibration, method=subject.ranges, seed=subject.seed)
-    if not chosen.ranges:
-        output.write_bytes(twins.quantized)
+def _ranges_and_biases(subject: Subject, output: Path) -> list[Finding]:
+    """Quantize again with other ranges, and keep the nearest; each is judged with its own corrected biases.
+
+    A clipped range shifts means, which biases take out: judged without them, the better of two ranges may look worse.
+    """
+    twins = subject.twins
+    exact = list(twins.float_probe.outputs(subject.held_back))
+    plain = snr_db(twins.probe, subject.held_back, exact)
+    methods: tuple[RangeMethod, ...] = ("auto", "mse") if subject.ranges == "auto" else (subject.ranges,)
+    made = [_corrected(subject, twins, "")]
+    for method in methods:
+        again, what = _with_ranges(subject, method, output)
+        made.append(_corrected(subject, again, what))
+    # A method that was asked for by its name is not second-guessed.
+    best = max(made, key=lambda one: one.snr_db) if subject.ranges == "auto" else made[-1]
+    output.write_bytes(best.model)
+    if best.model == twins.quantized:
         return []
+    message = (
+        f"Ranges of activations{best.ranges} and corrected biases took the SNR from {plain:.1f} to "
+        f"{best.snr_db:.1f} dB on samples held back from calibration."
+    )
+    return [Finding("EK328", message, level=Level.NOTE)]
+
+
+@dataclass(frozen=True)
+class _Corrected:
+    """A file with corrected biases, its SNR in dB on samples held back, and how its ranges were chosen, in words."""
+
+    model: bytes
+    snr_db: float
+    ranges: str
+
+
+def _corrected(subject: Subject, twins: Twins, ranges: str) -> _Corrected:
+    found = correct_bias(twins, calibration=subject.job.calibration, held_back=subject.held_back)
+    return _Corrected(found.model, found.snr_after_db, ranges)
+
+
+def _with_ranges(subject: Subject, method: RangeMethod, output: Path) -> tuple[Twins, str]:
+    """The file that the engine writes with ranges by one method, and in words what they are."""
+    job = subject.job
+    chosen = choose_ranges(subject.twins, calibration=job.calibration, method=method, seed=subject.seed)
     # With every range given an engine has no use for samples, but ONNX Runtime's does not go without.
     few = {name: values[: batch_size(job.source)] for name, values in job.calibration.items()}
-    again = replace(job, output=output, ranges=chosen.ranges, calibration=few)
-    findings = engine(subject.engine).quantize(again)
-    exact = list(twins.float_probe.outputs(subject.held_back))
-    before = snr_db(twins.probe, subject.held_back, exact)
-    nearer = replace(subject, quantized=replace(subject.quantized, path=output)).twins
-    after = snr_db(nearer.probe, subject.held_back, exact)
-    # A method that was asked for by its name is not second-guessed.
-    if after <= before and subject.ranges == "auto":
-        output.write_bytes(twins.quantized)
-        return []
+    if chosen.ranges:
+        engine(subject.engine).quantize(replace(job, output=output, ranges=chosen.ranges, calibration=few))
+        subject = replace(subject, quantized=replace(subject.quantized, path=output))
     methods = ", ".join(f"{count} by {name}" for name, count in sorted(chosen.methods.items()))
-    message = (
-        f"Ranges of activations were chosen ({methods}): the SNR went from {before:.1f} to {after:.1f} dB "
-        "on samples held back from calibration."
-    )
-    return [*findings, Finding("EK328", message, level=Level.NOTE)]
+    return subject.twins, f" ({methods})"
 
 
 def _correct_bias(subject: Subject, output: Path) -> list[Finding]:
-    correction = correct_bias(subject.twins, calibration=subject.job.calibration, held_back=subject.held_back)
-    output.write_bytes(correction.model)
-    if correction.snr_after_db == correction.snr_before_db:
+    found = correct_bias(subject.twins, calibration=subject.job.calibration, held_back=subject.held_back)
+    output.write_bytes(found.model)
+    if found.snr_after_db == found.snr_before_db:
         return []
     message = (
-        f"Corrected biases raised the SNR from {correction.snr_before_db:.1f} to "
-        f"{correction.snr_after_db:.1f} dB on samples held back from calibration."
+        f"Corrected biases raised the SNR from {found.snr_before_db:.1f} to "
+        f"{found.snr_after_db:.1f} dB on samples held back from calibration."
     )
     return [Finding("EK323", message, level=Level.NOTE)]
 
@@ -117,7 +142,7 @@ def _searched(
 
 
 CORRECTIONS: Mapping[str, Callable[[Subject, Path], list[Finding]]] = {
-    "choose_ranges": _choose_ranges,
+    "ranges_and_biases": _ranges_and_biases,
     "correct_bias": _correct_bias,
     "search_rounding": _search_rounding,
     "reconstruct": _reconstruct,

@@ -20,9 +20,9 @@ _AFTER = {Format.TFLITE: ("set_io", "pointwise", "compact"), Format.ONNX: ("comp
 Effort = Literal["none", "low", "medium", "high"]
 _CORRECTIONS: Mapping[Effort, tuple[str, ...]] = {
     "none": (),
-    "low": ("choose_ranges", "correct_bias"),
-    "medium": ("choose_ranges", "correct_bias", "search_rounding"),
-    "high": ("choose_ranges", "correct_bias", "reconstruct"),
+    "low": ("ranges_and_biases",),
+    "medium": ("ranges_and_biases", "search_rounding"),
+    "high": ("ranges_and_biases", "reconstruct"),
 }
 
 
@@ -98,5 +98,5 @@ def _steps(
     corrections = _CORRECTIONS[effort] if reads and recipe.default.mode is Mode.STATIC else ()
     if any(p.mode is Mode.STATIC and p.activation_bits > 8 for p in recipe.precisions):
         # With so many steps there is nothing to gain from clipping.
-        corrections = tuple(step for step in corrections if step != "choose_ranges")
+        corrections = tuple(step.replace("ranges_and_biases", "correct_bias") for step in corrections)
     return (*way, *before, "quantize", *corrections, *_AFTER[output]), reason

@@ -20,8 +20,7 @@ def test_tflite_needs_no_tensorflow():
             "add_signature",
             "bound_pads",
             "quantize",
-            "choose_ranges",
-            "correct_bias",
+            "ranges_and_biases",
             "set_io",
             "pointwise",
             "compact",
@@ -38,7 +37,7 @@ def test_models_with_a_framework_try_both_ways(source):
 
 
 def test_onnx_is_reached_directly_or_by_export():
-    steps = ("prepare_onnx", "quantize", "choose_ranges", "correct_bias", "compact_onnx")
+    steps = ("prepare_onnx", "quantize", "ranges_and_biases", "compact_onnx")
     assert engines(Format.ONNX, Format.ONNX) == {"onnxruntime": steps}
     assert engines(Format.KERAS, Format.ONNX) == {"onnxruntime": ("export_onnx", *steps)}
 

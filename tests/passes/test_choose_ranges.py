@@ -114,4 +114,4 @@ def test_wide_activations_are_not_clipped(models, tmp_path):
         edgekit.open_artifact(models.tflite_cnn).format,
         Recipe.load("int16x8"),
     )
-    assert all("choose_ranges" not in candidate.steps for candidate in plan.candidates)
+    assert all("ranges_and_biases" not in candidate.steps for candidate in plan.candidates)
