@@ -22,7 +22,7 @@ _CORRECTIONS: Mapping[Effort, tuple[str, ...]] = {
     "none": (),
     "low": ("ranges_and_biases",),
     "medium": ("ranges_and_biases", "search_rounding"),
-    "high": ("ranges_and_biases", "reconstruct"),
+    "high": ("ranges_and_biases", "search_rounding", "reconstruct"),
 }
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgekit.tensor import Array, difference
 
-SAMPLES = 128
+_SAMPLES = 128
 
 Floats = NDArray[np.float64]
 # By the position of the layer.
@@ -148,15 +148,15 @@ class Probe(ABC):
         """
 
     def inputs(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Iterator[tuple[Layer, Array]]:
-        """What goes into every layer, as real numbers with channels last, on the first 128 samples."""
-        for layer, values in self._read(layers, _first(samples)):
+        """What goes into every layer, as real numbers with channels last, sample by sample."""
+        for layer, values in self._read(layers, samples):
             yield layer, self._real(layer, values)
 
     def means(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Means:
         """The mean of every layer's input, tap by tap, over the first 128 samples; by the layer's position."""
         sums: dict[int, Floats] = {}
         rows: Counter[int] = Counter()
-        for layer, values in self._read(layers, _first(samples)):
+        for layer, values in self._read(layers, some(samples)):
             flat = values if layer.window else values.reshape(-1, layer.weights.shape[0])
             sums[layer.position] = sums.get(layer.position, 0.0) + flat.sum(axis=0, dtype=np.float64)
             rows[layer.position] += len(flat)
@@ -223,5 +223,6 @@ def snr_db(probe: Probe, held_back: Mapping[str, Array], exact: list[dict[str, A
     )
 
 
-def _first(samples: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: values[:SAMPLES] for name, values in samples.items()}
+def some(samples: Mapping[str, Array]) -> dict[str, Array]:
+    """The first 128 samples, which are enough for means and covariances."""
+    return {name: values[:_SAMPLES] for name, values in samples.items()}

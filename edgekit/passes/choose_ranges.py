@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgekit.passes._layers import Activation, Floats, Layer, Twins
+from edgekit.passes._layers import Activation, Floats, Layer, Twins, some
 from edgekit.ranges import METHODS, Observed, Range, RangeMethod, fake_quantize
 from edgekit.tensor import Array
 
@@ -80,7 +80,7 @@ def _observed(
 def _rows(twins: Twins, calibration: Mapping[str, Array], seed: int) -> dict[int, Floats]:
     """What the sums of every layer read, at some positions: (1, 1024, 72) for a 3x3 kernel over 8 channels."""
     generator, found = np.random.default_rng(seed), defaultdict[int, list[Array]](list)
-    for layer, values in twins.float_probe.inputs(twins.layers, calibration):
+    for layer, values in twins.float_probe.inputs(twins.layers, some(calibration)):
         rows = layer.rows(values)
         if layer.window and rows.shape[1] > _POSITIONS:
             rows = rows[:, generator.choice(rows.shape[1], _POSITIONS, replace=False)]

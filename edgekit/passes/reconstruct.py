@@ -21,7 +21,7 @@ from edgekit.passes.search_rounding import descend
 from edgekit.tensor import Array
 
 # Of the mean variance of the inputs.
-_RIDGE = 0.01
+_RIDGE = 0.1
 # Steps that are tried, as shares of the one by which nothing is clipped.
 _STEPS = np.linspace(1.0, 0.4, 25)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgekit.passes._layer_search import Progress, Searched, layer_by_layer
-from edgekit.passes._layers import Change, Floats, Layer, Twins
+from edgekit.passes._layers import Change, Floats, Layer, Twins, some
 from edgekit.passes._moments import Moments, moments
 from edgekit.tensor import Array
 
@@ -43,7 +43,7 @@ def search_rounding(
     Returns:
         The file with what was kept.
     """
-    seen = moments(twins.layers, twins.float_probe, calibration, seed=seed)
+    seen = moments(twins.layers, twins.float_probe, some(calibration), seed=seed)
     return layer_by_layer(
         twins,
         lambda _, layer: _searched(layer, seen[layer.position]),
