@@ -52,6 +52,7 @@ _HOME = {
     "rollback": "edgekit.verbs.rollback",
     "run": "edgekit.workflows.run",
     "schema": "edgekit.verbs.schema",
+    "sensitivity": "edgekit.workflows.sensitivity",
     "status": "edgekit.verbs.status",
     "target_list": "edgekit.verbs.targets",
     "target_show": "edgekit.verbs.targets",
@@ -107,6 +108,7 @@ __all__ = [
     "rollback",
     "run",
     "schema",
+    "sensitivity",
     "status",
     "target_list",
     "target_show",
@@ -155,6 +157,7 @@ if TYPE_CHECKING:
     from edgekit.workflows.prune import prune
     from edgekit.workflows.report import report
     from edgekit.workflows.run import run
+    from edgekit.workflows.sensitivity import sensitivity
 
 
 def __getattr__(name: str) -> Any:

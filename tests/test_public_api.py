@@ -52,6 +52,7 @@ _PUBLIC = [
     "rollback",
     "run",
     "schema",
+    "sensitivity",
     "status",
     "target_list",
     "target_show",

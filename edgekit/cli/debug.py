@@ -133,8 +133,7 @@ def _chosen(found: "Debugging", *, show_all: bool) -> "Sequence[TensorReport]":
     losing = [report for report in found.tensors if report.verdict.value != "identical"]
     worst = sorted(losing, key=lambda report: report.own_db)[:_SHOWN_WORST]
     keys = {report.pair.b.key for report in (*defects, *worst, *found.outputs)}
-    if found.first is not None:
-        keys.add(found.first.pair.b.key)
+    keys |= {report.pair.b.key for report in (found.first, found.first_loss) if report is not None}
     return [report for report in found.tensors if report.pair.b.key in keys]
 
 

@@ -9,12 +9,15 @@ from edgekit.cli._devices import Duration
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._options import batch_option
 from edgekit.cli._output import Outcome, command_line, progress
+from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
     from edgekit.verbs.quantize import Quantized
+    from edgekit.workflows.before_after import BeforeAfter
+    from edgekit.workflows.diagnosis import Diagnosis
 
 _EPILOG = """\b
 Examples:
@@ -45,6 +48,12 @@ Examples:
 )
 @click.option(
     "--evaluate", metavar="DATA", help="Labelled samples: accuracy before, after, and the paired drop."
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="More fails, and edgekit says what mends it.",
 )
 @click.option("--metric", help="What to evaluate.  [default: chosen from labels and outputs]")
 @click.option("--preprocess", metavar="SPEC", help="Preprocessing contract of the samples.")
@@ -95,8 +104,11 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
     import edgekit
 
     evaluation_data, metric = options.pop("evaluate"), options.pop("metric")
+    max_drop = options.pop("max_drop")
     if options.pop("dry_run"):
         return _plan(model, output, options)
+    if max_drop is not None and evaluation_data is None:
+        raise _no_drop()
     with progress(f"quantizing {model.name}") as advance:
         quantized = edgekit.quantize(model, output, progress=advance, **options)
     if evaluation_data is None:
@@ -111,7 +123,54 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
     findings = [*quantized.findings, *judged.findings]
     # Keras files and SavedModels are what one trains with: they cannot be benchmarked.
     runnable = [path for path in (model, output) if path.suffix in {".tflite", ".onnx"}]
-    return Outcome(result, view, findings, next_steps=[command_line("benchmark", *runnable)])
+    following = [command_line("benchmark", *runnable)]
+    if max_drop is None:
+        return Outcome(result, view, findings, next_steps=following)
+    # The engine and the recipe are those that were chosen, whatever chose them.
+    chosen = {**options, "recipe": quantized.recipe, "target": None, "keep_float": ()}
+    diagnosis = _diagnosis(model, output, judged, evaluation_data, max_drop=max_drop, options=chosen)
+    result["diagnosis"] = None if diagnosis is None else diagnosis.describe()
+    if diagnosis is None:
+        return Outcome(result, view, findings, next_steps=following)
+    return Outcome(result, view, [*findings, diagnosis.finding], status="failed", exit_code=1)
+
+
+def _diagnosis(
+    model: Path,
+    output: Path,
+    judged: "BeforeAfter",
+    data: str,
+    *,
+    max_drop: float,
+    options: dict[str, Any],
+) -> "Diagnosis | None":
+    """Why the drop is above the limit, and what mends it; None where it is not."""
+    from edgekit.workflows.diagnosis import diagnose
+
+    if judged.drop is None:
+        raise _no_drop()
+    limit = max_drop / 100 if judged.after.unit == "fraction" else max_drop
+    if judged.drop.drop <= limit:
+        return None
+    with progress("looking for what mends it") as advance:
+        return diagnose(
+            model,
+            output,
+            data,
+            calibration=options["calibration"] or data,
+            limit=limit,
+            metric=judged.after.metric,
+            options=options,
+            progress=advance,
+        )
+
+
+def _no_drop() -> UsageError:
+    return UsageError(
+        "EK568",
+        "--max-drop needs the drop of a metric with labels.",
+        "Add --evaluate DATA with labels, and leave --metric out or choose one that needs them.",
+    )
 
 
 def _plan(model: Path, output: Path, options: dict[str, Any]) -> Outcome:

@@ -78,6 +78,21 @@ class Hidden:
     value: Value | None = None
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Where the values of a quantized tensor can lie: its scale, its zero point, and the type of its integers."""
+
+    quantization: Quantization
+    dtype: str
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest real number on it."""
+        limits = np.iinfo(self.dtype)
+        scale, point = self.quantization.scales[0], self.quantization.zero_points[0]
+        return scale * (limits.min - point), scale * (limits.max - point)
+
+
 class Graph(Protocol):
     """A model file whose inner tensors can be made visible: see ``tflite.py`` and ``onnx.py``."""
 
@@ -106,6 +121,14 @@ class Graph(Protocol):
             keys: Where to cut.
             watched: Tensors that become outputs too, and are not cut.
             weights: New values of constants, by their keys.
+        """
+
+    def rounded(self, weights: Mapping[str, Array], grids: Mapping[str, Grid]) -> bytes:
+        """The file with other constants, and with some of its tensors rounded to a grid and back to real numbers.
+
+        Args:
+            weights: New values of constants, real numbers, by their keys; what was stored as integers becomes real.
+            grids: The grid of each tensor to be rounded, by its key; what reads it reads the rounded values.
         """
 
     def constant(self, key: str) -> Array:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.debugging.graph import INPUT, Hidden, Value, Weight, fed, rounding_noise
+from edgekit.debugging.graph import INPUT, Grid, Hidden, Value, Weight, fed, rounding_noise
 from edgekit.errors import ModelError
 from edgekit.tensor import Array, Quantization
 
@@ -30,6 +30,7 @@ _KEEP_GRID = frozenset(
 )
 # The names of what is added to a file.
 _INTEGERS, _SCALE, _POINT = "integers:", "scale:", "zero_point:"
+_EXACT, _ROUNDED = "exact:", "rounded:"
 
 
 class OnnxGraph:
@@ -60,7 +61,6 @@ class OnnxGraph:
 
     def _edited(self, given: Collection[str], shown: Collection[str], weights: Mapping[str, Array]) -> bytes:
         import onnx
-        from onnx import numpy_helper
 
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
@@ -78,10 +78,7 @@ class OnnxGraph:
             self._feed(graph, self._by_key[key])
         for key in shown:
             self._show(graph, self._by_key[key])
-        for tensor in graph.initializer:
-            if tensor.name in weights:
-                values = weights[tensor.name].astype(numpy_helper.to_array(tensor).dtype)
-                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        _replace(graph, weights)
         content: bytes = model.SerializeToString()
         return content
 
@@ -122,6 +119,26 @@ class OnnxGraph:
             point = np.asarray(value.quantization.zero_points[0], value.dtype)
             graph.initializer.append(numpy_helper.from_array(scale, _SCALE + value.key))
             graph.initializer.append(numpy_helper.from_array(point, _POINT + value.key))
+
+    def rounded(self, weights: Mapping[str, Array], grids: Mapping[str, Grid]) -> bytes:
+        """See ``Graph.rounded``."""
+        import onnx
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        graph = model.graph
+        _replace(graph, weights)
+        ends = {output.name for output in graph.output}
+        # An output keeps its name: its operator writes under another one.
+        written = {key: _EXACT + key for key in grids if key in ends}
+        read = {key: key if key in ends else _ROUNDED + key for key in grids}
+        for node in graph.node:
+            node.input[:] = [read.get(name, name) for name in node.input]
+            node.output[:] = [written.get(name, name) for name in node.output]
+        for key, grid in grids.items():
+            _round(graph, written.get(key, key), read[key], grid)
+        content: bytes = model.SerializeToString()
+        return content
 
     def constant(self, key: str) -> Array:
         """See ``Graph.constant``."""
@@ -306,3 +323,30 @@ def _on_grid(integers: "TensorProto", scale: Array, axis: int) -> Weight:
         step = step.reshape(sizes)
     step = step.reshape(()) if step.size == 1 else step
     return Weight(integers.name, shape, step, noise=rounding_noise(_array(integers).astype(np.float32), step))
+
+
+def _replace(graph: "GraphProto", weights: Mapping[str, Array]) -> None:
+    from onnx import numpy_helper
+
+    for tensor in graph.initializer:
+        if tensor.name in weights:
+            dtype = numpy_helper.to_array(tensor).dtype
+            values = weights[tensor.name].astype(dtype if dtype.kind == "f" else np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def _round(graph: "GraphProto", source: str, output: str, grid: Grid) -> None:
+    """Add QuantizeLinear and DequantizeLinear from one tensor to another, behind what writes the first."""
+    from onnx import helper, numpy_helper
+
+    scale, point, integers = _SCALE + output, _POINT + output, _INTEGERS + output
+    graph.initializer.append(
+        numpy_helper.from_array(np.asarray(grid.quantization.scales[0], np.float32), scale)
+    )
+    graph.initializer.append(
+        numpy_helper.from_array(np.asarray(grid.quantization.zero_points[0], grid.dtype), point)
+    )
+    places = [place for place, node in enumerate(graph.node) if source in node.output]
+    place = places[-1] + 1 if places else 0
+    graph.node.insert(place, helper.make_node("QuantizeLinear", [source, scale, point], [integers]))
+    graph.node.insert(place + 1, helper.make_node("DequantizeLinear", [integers, scale, point], [output]))

@@ -15,6 +15,7 @@ from edgekit.findings import Finding, Level
 from edgekit.pages.debug import page
 
 _LISTED, _LONGEST = 5, 60
+_LOSSES = frozenset({Verdict.DEGRADES, Verdict.DEFECT})
 # Sums of real numbers in another order differ by less.
 _EQUAL_DB = 100.0
 
@@ -54,6 +55,23 @@ class Debugging:
         return next((report for report in self.tensors if report.is_beyond), None)
 
     @property
+    def first_loss(self) -> TensorReport | None:
+        """The first tensor whose operator loses more than rounding explains; None where none does."""
+        return next((report for report in self.tensors if report.verdict in _LOSSES), None)
+
+    def first_loss_text(self) -> str | None:
+        """The same in words, with what it loses."""
+        report = self.first_loss
+        if report is None:
+            return None
+        text = (
+            f"{_named(report)}: alone {report.own_db:.1f} dB, rounding explains {report.expected_db:.1f} dB"
+        )
+        if report.seen.saturated:
+            text += f", and {100 * report.seen.saturated_share:.1f}% of its values are cut off"
+        return text
+
+    @property
     def defect(self) -> TensorReport | None:
         """The first tensor whose operator is defective."""
         return next((report for report in self.tensors if report.verdict is Verdict.DEFECT), None)
@@ -82,6 +100,7 @@ class Debugging:
             "verdict": self.verdict.value,
             "defect": named(self.defect),
             "first_beyond_tolerance": named(self.first),
+            "first_loss": named(self.first_loss),
             "loses_most": named(self.worst),
             "outputs": [report.pair.b.name for report in self.outputs],
             "exposed_difference": self.exposed.largest,
@@ -117,7 +136,10 @@ class Debugging:
         if self.verdict is Verdict.ROUNDING:
             return f"ROUNDING: no operator differs by more than rounding explains ({counted}).{reach}"
         worst = f"; {_named(self.worst)} loses most" if self.worst else ""
-        return f"DEGRADES: no defect, but more is lost than rounding explains{worst} ({counted}).{reach}"
+        first = f", first in {_named(self.first_loss)}" if self.first_loss else ""
+        return (
+            f"DEGRADES: no defect, but more is lost than rounding explains{first}{worst} ({counted}).{reach}"
+        )
 
 
 def _named(report: TensorReport) -> str:

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 from edgekit import flatbuffer
-from edgekit.debugging.graph import INPUT, Hidden, Value, Weight, fed, rounding_noise
+from edgekit.debugging.graph import INPUT, Grid, Hidden, Value, Weight, fed, rounding_noise
+from edgekit.passes import _graph
 from edgekit.tensor import Array, Quantization
 
 _CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _VISIBLE = frozenset({"float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool"})
 _INTEGERS = frozenset({"int4", "int8", "uint8", "int16", "int32", "int64"})
 _STORED = _INTEGERS | {"float16", "float32", "float64", "bool"}
+# Of QUANTIZE and DEQUANTIZE: the first that takes 16 bits too.
+_CONVERSION_VERSION = 3
 _CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE"})
 
 
@@ -63,6 +66,22 @@ class TfliteGraph:
             outputs |= {key: int(key) for key in watched}
             graph.inputs, graph.outputs = list(inputs.values()), list(outputs.values())
             _sign(tree, inputs, outputs)
+
+        return flatbuffer.rewrite(self._content, edit)
+
+    def rounded(self, weights: Mapping[str, Array], grids: Mapping[str, Grid]) -> bytes:
+        """See ``Graph.rounded``."""
+
+        def edit(tree: flatbuffer.Model) -> None:
+            graph = tree.subgraphs[0]
+            _replace(tree, weights)
+            outputs = dict(self._named["outputs"])
+            for key, grid in grids.items():
+                index = self._named["inputs"].get(key)
+                copied = _round(tree, int(key) if index is None else index, grid)
+                outputs |= {name: copied for name, output in outputs.items() if str(output) == key}
+            graph.outputs = list(outputs.values())
+            _sign(tree, self._named["inputs"], outputs)
 
         return flatbuffer.rewrite(self._content, edit)
 
@@ -234,7 +253,54 @@ def _replace(tree: flatbuffer.Model, weights: Mapping[str, Array]) -> None:
 
     for key, values in weights.items():
         tensor = tree.subgraphs[0].tensors[int(key)]
+        if tensor.type not in {schema.TensorType.FLOAT16, schema.TensorType.FLOAT32}:
+            tensor = _real(tree, int(key))
         dtype = np.float16 if tensor.type == schema.TensorType.FLOAT16 else np.float32
         # A buffer of its own: equal constants may have shared one.
         tree.buffers.append(schema.BufferT(data=np.frombuffer(values.astype(dtype).tobytes(), np.uint8)))
         tensor.buffer = len(tree.buffers) - 1
+
+
+def _round(tree: flatbuffer.Model, index: int, grid: Grid) -> int:
+    """Add QUANTIZE and DEQUANTIZE behind a tensor; returns the new tensor, which all that read it read instead."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph, kinds = tree.subgraphs[0], schema.BuiltinOperator
+    integers, reals = copy.copy(graph.tensors[index]), copy.copy(graph.tensors[index])
+    integers.type = getattr(schema.TensorType, grid.dtype.upper())
+    integers.quantization = schema.QuantizationParametersT(
+        scale=list(grid.quantization.scales), zeroPoint=list(grid.quantization.zero_points)
+    )
+    integers.name, reals.name = (tensor.name + b":rounded" for tensor in (integers, reals))
+    integers.name += b":" + grid.dtype.encode()
+    graph.tensors += [integers, reals]
+    written, copied = len(graph.tensors) - 2, len(graph.tensors) - 1
+    places = [place for place, one in enumerate(graph.operators) if index in _numbers(one.outputs)]
+    for operator in graph.operators:
+        operator.inputs = [copied if number == index else number for number in _numbers(operator.inputs)]
+    ends = ((kinds.QUANTIZE, index, written), (kinds.DEQUANTIZE, written, copied))
+    graph.operators[(places[-1] + 1 if places else 0) : 0] = [
+        schema.OperatorT(
+            opcodeIndex=_graph.operator_code(tree, kind, _CONVERSION_VERSION),
+            inputs=[source],
+            outputs=[output],
+        )
+        for kind, source, output in ends
+    ]
+    return copied
+
+
+def _real(tree: flatbuffer.Model, index: int) -> Any:
+    """Make a constant of integers one of real numbers, without what turned it into those; its values come after."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = tree.subgraphs[0]
+    for operator in graph.operators:
+        code = _graph.builtin_of(tree.operatorCodes[operator.opcodeIndex])
+        if code == schema.BuiltinOperator.DEQUANTIZE and _numbers(operator.inputs) == [index]:
+            index = _numbers(operator.outputs)[0]
+            graph.operators.remove(operator)
+            break
+    tensor = graph.tensors[index]
+    tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
+    return tensor

@@ -18,7 +18,7 @@ from edgekit.tensor import Array
 # more layer sees inputs whose own shift is gone.
 _ROUNDS = 3
 # A smaller gain in SNR on some dozens of samples may be chance.
-_WORTH_DB = 0.5
+WORTH_DB = 0.5
 # Where outputs are this near, a round that gains less than a tenth of a dB is the last one. Where they are far,
 # the first round may gain nothing yet: layers behind others see inputs that are still shifted.
 _NEAR_DB, _STEP_DB = 20.0, 0.1
@@ -64,7 +64,7 @@ def correct_bias(
                 break
             if snr > best_snr:
                 best, best_snr = current, snr
-    if best_snr < before + _WORTH_DB:
+    if best_snr < before + WORTH_DB:
         return Correction(twins.quantized, before, before)
     return Correction(best.quantized, before, best_snr)
 

@@ -158,3 +158,19 @@ def test_mean_outputs_of_the_corrected_model_are_those_of_the_float_model(files)
         return np.abs(layer.mean_output(layer.rounded, seen) + layer.rounded_bias - wanted).max()
 
     assert shift(TFLiteTwins(twins.original, corrected)) <= shift(twins)
+
+
+def test_layers_that_a_recipe_keeps_in_float_are_left_alone(models, tmp_path):
+    with np.load(models.train_data) as arrays:
+        x = arrays["x"][:300].astype(np.float32)
+    source = edgekit.open_artifact(models.tflite_cnn)
+    name = source.inputs[0].name
+    recipe = Recipe.load("int8").keeping_float(["stem"])
+    settings = Settings(recipe, {name: x[:200]}, {name: x[200:]})
+    made = run(Candidate("ai_edge_quantizer", ("quantize",)), source, settings, tmp_path)
+    mixed = TFLiteTwins(models.tflite_cnn.read_bytes(), made.artifact.path.read_bytes())
+    assert len(mixed.layers) == 3
+    spoilt = mixed.changed({layer.position: Change(bias=layer.rounded_bias + 0.5) for layer in mixed.layers})
+    mended = correct_bias(spoilt, calibration={name: x[:200]}, held_back={name: x[200:]})
+    # A correction that also writes integers into the float layer's bias would help nothing, and be thrown away.
+    assert mended.snr_after_db > mended.snr_before_db + 10

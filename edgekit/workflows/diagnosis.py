@@ -1,0 +1,392 @@
+"""Why a quantized model lost more than it may, and the option that mends it, found by applying it.
+
+1. Where the noise comes from: ``sensitivity`` on the data on which the loss was measured, not on the calibration data,
+   which may be what is wrong; ``debug`` names the first tensor that loses more than rounding explains.
+2. What that means: see ``edgekit.layerwise.causes``.
+3. What could mend it, the cheapest first: other calibration data where calibration is the cause, more effort, the worst
+   layers in float, 16-bit activations, activations that stay float. Each is done by ``quantize``, and judged by
+   the SNR of the outputs and the paired drop of the metric, until one keeps within the limit.
+
+Samples that become calibration data are taken from the labelled data, and every file is judged on the rest alone.
+"""
+
+import shlex
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from edgekit.artifact import Artifact, Format
+from edgekit.data import Dataset, open_dataset
+from edgekit.errors import EdgekitError, UsageError
+from edgekit.findings import Finding
+from edgekit.formats import open_artifact
+from edgekit.layerwise.causes import Cause, causes, short
+from edgekit.layerwise.sensitivity import Sensitivity
+from edgekit.plan import Effort
+from edgekit.recipe import Mode
+from edgekit.reference import Reference
+from edgekit.tensor import Array, difference
+from edgekit.verbs.debug import debug
+from edgekit.verbs.evaluate import Evaluation, evaluate, paired
+from edgekit.verbs.quantize import quantize
+from edgekit.workflows.sensitivity import sensitivity
+
+Progress = Callable[[int, int], None]
+
+_SNR_SAMPLES, _DEBUG_SAMPLES, _NOISE_SAMPLES = 256, 32, 64
+# A quarter of the data, and at most so many, may become calibration data.
+_CALIBRATING, _CALIBRATING_SHARE = 256, 4
+# Without labels a file is good enough at this SNR: the error of the outputs is a twentieth of their size.
+_GOOD_DB = 26.0
+# What gains less than this cannot have mended anything, and its metric need not be measured.
+_WORTH_DB = 1.0
+# A calibration sample that goes this many times beyond what the data hold is an outlier.
+_OUTLIER = 2.0
+# Seconds for searches of more effort, where nobody gave them another bound.
+_EFFORT_S = 120.0
+_LISTED = 3
+# Options of quantize that say where its file goes, and what is shown meanwhile.
+_OWN = frozenset({"format", "io", "keep_names", "overwrite", "progress"})
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """An option that was tried, and what came of it; ``arguments`` are what a user types where that is all it takes."""
+
+    option: str
+    arguments: tuple[str, ...] = ()
+    snr_db: float | None = None
+    drop: float | None = None
+    drop_ci95: tuple[float, float] | None = None
+    size_bytes: int | None = None
+    mends: bool = False
+    error: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """The remedy as it stands in JSON documents."""
+        return {
+            "option": self.option,
+            "arguments": list(self.arguments),
+            "snr_db": self.snr_db,
+            "drop": self.drop,
+            "drop_ci95": None if self.drop_ci95 is None else list(self.drop_ci95),
+            "size_bytes": self.size_bytes,
+            "mends": self.mends,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why, and what mends it.
+
+    ``first_loss`` is the first tensor that loses more than rounding explains, None where none does. ``before`` says
+    how the file that was diagnosed does on the samples on which the remedies are judged.
+    """
+
+    before: Remedy
+    limit: float | None
+    unit: str
+    causes: tuple[Cause, ...]
+    first_loss: str | None
+    remedies: tuple[Remedy, ...]
+    samples: int
+
+    @property
+    def mended_by(self) -> Remedy | None:
+        """The option that mends it, None where nothing did."""
+        return next((remedy for remedy in self.remedies if remedy.mends), None)
+
+    @property
+    def nearest(self) -> Remedy | None:
+        """What helped most of all that was tried."""
+        done = [remedy for remedy in self.remedies if remedy.snr_db is not None]
+        return max(done, key=lambda remedy: (-(remedy.drop or 0.0), remedy.snr_db), default=None)
+
+    def paragraph(self) -> str:
+        """All of it, for people."""
+        sentences = [
+            f"Quantization costs {self._result(self.before)} on {self.samples} samples{self._limited()}."
+        ]
+        sentences += [f"{cause.text[0].upper()}{cause.text[1:]}." for cause in self.causes]
+        if self.first_loss is not None:
+            sentences.append(f"The first tensor that goes wrong is {self.first_loss}.")
+        mended = self.mended_by
+        if mended is not None:
+            sentences.append(f"What mends it: {mended.option}: {self._result(mended)}.")
+        elif self.nearest is not None:
+            nearest = self.nearest
+            sentences.append(
+                f"Nothing that was tried mends it; nearest is {nearest.option}: {self._result(nearest)}."
+            )
+        others = [one for one in self.remedies if one is not mended and (mended or one is not self.nearest)]
+        if others:
+            tried = "; ".join(f"{one.option}: {one.error or self._result(one)}" for one in others)
+            sentences.append(f"Also tried: {tried}.")
+        return " ".join(sentences)
+
+    @property
+    def finding(self) -> Finding:
+        """The same as a finding; its hint is what to type."""
+        mended = self.mended_by
+        if mended is None:
+            hint = "`edgekit sensitivity` ranks all layers; `edgekit debug` compares the two files tensor by tensor."
+        elif mended.arguments:
+            hint = f"Add {shlex.join(mended.arguments)}."
+        else:
+            hint = f"Quantize again after {mended.option}."
+        return Finding("EK567", self.paragraph(), hint)
+
+    def describe(self) -> dict[str, Any]:
+        """The diagnosis as it stands in JSON documents."""
+        return {
+            "text": self.paragraph(),
+            "samples": self.samples,
+            "limit": self.limit,
+            "before": self.before.describe(),
+            "causes": [cause.describe() for cause in self.causes],
+            "first_loss": self.first_loss,
+            "remedies": [remedy.describe() for remedy in self.remedies],
+            "mended_by": None if self.mended_by is None else self.mended_by.option,
+        }
+
+    def _result(self, remedy: Remedy) -> str:
+        scale, unit = (100, " points") if self.unit == "fraction" else (1, "")
+        snr = f"SNR {remedy.snr_db:.1f} dB"
+        if remedy.drop is None:
+            return snr
+        interval = ""
+        if remedy.drop_ci95 is not None:
+            interval = f" [{scale * remedy.drop_ci95[0]:+.2f}, {scale * remedy.drop_ci95[1]:+.2f}]"
+        return f"{scale * remedy.drop:.2f}{unit}{interval}, {snr}"
+
+    def _limited(self) -> str:
+        if self.limit is None:
+            return ""
+        scale, unit = (100, " points") if self.unit == "fraction" else (1, "")
+        return f", where {scale * self.limit:g}{unit} may be lost"
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Something to try: in words, as options of ``quantize``, and as what a user types where that is all it takes."""
+
+    option: str
+    options: Mapping[str, Any]
+    arguments: tuple[str, ...] = ()
+
+
+def diagnose(
+    source: str | Path | Artifact,
+    quantized: str | Path | Artifact,
+    data: str | Path | Dataset,
+    *,
+    calibration: str | Path | Dataset,
+    limit: float | None = None,
+    metric: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Find out why a quantized model lost more than it may, and what mends it.
+
+    Args:
+        source: The float model.
+        quantized: What ``quantize`` made of it.
+        data: The samples on which it lost; without labels the SNR of the outputs is all that is judged.
+        calibration: The data that calibrated it.
+        limit: The largest drop of the metric: 0.005 are half a point of a fraction.
+        metric: Which metric; chosen from labels and outputs when None.
+        options: What else ``quantize`` was called with: ``{"recipe": "int8", "io": "int8"}``.
+        progress: Called with the numbers of trials done and of all.
+
+    Raises:
+        ModelError: A model cannot be read or run.
+        DataError: The data cannot be used.
+    """
+    given = {"recipe": "int8", **(options or {}), "calibration": calibration}
+    preprocess = given.get("preprocess")
+    opened = _opened(data, preprocess)
+    before, after = (
+        one if isinstance(one, Artifact) else open_artifact(Path(one)) for one in (source, quantized)
+    )
+    found = _sensitivity(before, after, opened, given)
+    reasons = causes(found.layers)
+    spare, judged = _parted(opened, is_needed=any(reason.is_calibration for reason in reasons))
+    judge = _Judge(before, judged, limit, metric)
+    first = judge.judge("as it is", after)
+    trials = list(_trials(found, reasons, given, spare, data=judged, source=before))
+    remedies = []
+    for done, trial in enumerate(trials):
+        remedies.append(_tried(trial, given, after, judge, first))
+        if progress:
+            progress(done + 1, len(trials))
+        if remedies[-1].mends:
+            break
+    return Diagnosis(
+        first, limit, judge.unit, reasons, _first_loss(before, after, judged), tuple(remedies), judged.count
+    )
+
+
+class _Judge:
+    """How near a file's outputs are to the float model's, and what of the metric is lost, on the same samples."""
+
+    def __init__(self, source: Artifact, data: Dataset, limit: float | None, metric: str | None) -> None:
+        self.source, self._data, self._limit = source, data, limit
+        some = data.bind(source.inputs).spread(min(_SNR_SAMPLES, data.count))
+        self._reference = Reference.of(source, dict(some.take(range(some.count)).inputs))
+        self._before: Evaluation | None = evaluate(source, data, metric=metric) if data.has_labels else None
+        self.unit = "dB" if self._before is None else self._before.unit
+
+    def judge(self, option: str, artifact: Artifact, *, worth_db: float | None = None) -> Remedy:
+        """What a file is worth; the metric is measured where the SNR is above ``worth_db`` alone."""
+        outputs = self._reference.outputs_of(artifact)
+        pairs = ((exact, outputs[name]) for name, exact in self._reference.outputs.items())
+        snr = min(difference(exact, measured).snr_db for exact, measured in pairs)
+        remedy = Remedy(
+            option, snr_db=snr, size_bytes=artifact.size_bytes, mends=self._before is None and snr >= _GOOD_DB
+        )
+        if self._before is None or (worth_db is not None and snr < worth_db):
+            return remedy
+        found = paired(self._before, evaluate(artifact, self._data, metric=self._before.metric))
+        low, high = found.drop_ci95
+        mends = self._limit is not None and found.drop <= self._limit
+        return replace(remedy, drop=found.drop, drop_ci95=(low, high), mends=mends)
+
+
+def _opened(data: str | Path | Dataset, preprocess: str | None) -> Dataset:
+    return data if isinstance(data, Dataset) else open_dataset(data, preprocess=preprocess)
+
+
+def _sensitivity(
+    source: Artifact, quantized: Artifact, data: Dataset, given: Mapping[str, Any]
+) -> Sensitivity:
+    """The layers, measured on the data that showed the loss, and those to spare where they have names."""
+
+    def measured(reach_db: float | None) -> Sensitivity:
+        return sensitivity(
+            source,
+            calibration=given["calibration"],
+            recipe=given["recipe"] or "int8",
+            format=quantized.format.value,
+            preprocess=given.get("preprocess"),
+            calibration_samples=given.get("calibration_samples"),
+            noise_data=data,
+            samples=_NOISE_SAMPLES,
+            effort="none" if given.get("effort") == "none" else "low",
+            reach_db=reach_db,
+            seed=given.get("seed", 0),
+        )
+
+    try:
+        return measured(_GOOD_DB)
+    except UsageError as error:
+        if error.code != "EK561":
+            raise
+        return measured(None)
+
+
+def _parted(data: Dataset, *, is_needed: bool) -> tuple[Dataset | None, Dataset]:
+    """A part of the data to calibrate with, where that may be needed, and the rest to judge with."""
+    count = min(_CALIBRATING, data.count // _CALIBRATING_SHARE)
+    if not is_needed or count < 2:
+        return None, data
+    chosen = {index * data.count // count for index in range(count)}
+    rest = [index for index in range(data.count) if index not in chosen]
+    return data.subset(sorted(chosen)), data.subset(rest)
+
+
+def _trials(
+    found: Sensitivity,
+    reasons: Sequence[Cause],
+    given: Mapping[str, Any],
+    spare: Dataset | None,
+    *,
+    data: Dataset,
+    source: Artifact,
+) -> Iterator[_Trial]:
+    """What to try, the cheapest first."""
+    if any(reason.kind == "stretched" for reason in reasons):
+        yield from _without_outliers(given, data, source)
+    if spare is not None:
+        text = f"calibration with {spare.count} samples of the data, judged by the others"
+        yield _Trial(text, {"calibration": spare})
+    mode = found.recipe.default.mode
+    if mode is Mode.STATIC and found.output_format == Format.TFLITE:
+        efforts = get_args(Effort)
+        for effort in efforts[efforts.index(given.get("effort", "low")) + 1 :]:
+            budget = given.get("time_budget_s") or _EFFORT_S
+            yield _Trial(
+                f"--effort {effort}", {"effort": effort, "time_budget_s": budget}, ("--effort", effort)
+            )
+    kept = found.spared.layers if found.spared is not None else ()
+    if kept and all(layer.name for layer in kept):
+        patterns = [rule.layers for rule in found.sparing(kept).rules[len(found.recipe.rules) :]]
+        names = ", ".join(repr(short(layer.name)) for layer in kept[:_LISTED])
+        more = f" and {len(kept) - _LISTED} more" if len(kept) > _LISTED else ""
+        options = {"keep_float": [*given.get("keep_float", ()), *patterns]}
+        words = tuple(word for pattern in patterns for word in ("--keep-float", pattern))
+        yield _Trial(f"--keep-float for {names}{more}", options, words)
+    wider = {"static_wi8_ai8": ("int16x8", "dynamic"), "static_wi4_ai8": ("int8", "dynamic")}
+    for recipe in wider.get(found.recipe.default.name, ()):
+        yield _Trial(f"-r {recipe}", {"recipe": recipe}, ("-r", recipe))
+
+
+def _without_outliers(given: Mapping[str, Any], data: Dataset, source: Artifact) -> Iterator[_Trial]:
+    """Calibration without the samples that go far beyond what the data hold."""
+    calibration = _opened(given["calibration"], given.get("preprocess"))
+    some = data.spread(min(_SNR_SAMPLES, data.count))
+    limit = _OUTLIER * float(np.max(_largest(some, source)))
+    outliers = [int(index) for index in np.flatnonzero(_largest(calibration, source) > limit)]
+    if not 0 < len(outliers) <= calibration.count // _CALIBRATING_SHARE:
+        return
+    numbers = ", ".join(map(str, outliers[:_LISTED])) + (" ..." if len(outliers) > _LISTED else "")
+    kept = [index for index in range(calibration.count) if index not in set(outliers)]
+    noun = "sample" if len(outliers) == 1 else "samples"
+    yield _Trial(
+        f"calibration without {noun} {numbers} (counted from 0)", {"calibration": calibration.subset(kept)}
+    )
+
+
+def _largest(data: Dataset, source: Artifact) -> Array:
+    """The largest value of each sample, in size."""
+    batches = data.bind(source.inputs).batches(_NOISE_SAMPLES)
+    rows = [
+        np.max([np.abs(v).reshape(len(v), -1).max(axis=1) for v in batch.inputs.values()], axis=0)
+        for batch in batches
+    ]
+    return np.asarray(np.concatenate(rows))
+
+
+def _tried(
+    trial: _Trial, given: Mapping[str, Any], quantized: Artifact, judge: _Judge, first: Remedy
+) -> Remedy:
+    """Quantize with an option, and judge the file."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        output = Path(folder) / f"tried.{quantized.format}"
+        try:
+            made = quantize(judge.source.path, output, **{**_passed_on(given), **trial.options})
+            worth_db = (first.snr_db or 0.0) + _WORTH_DB
+            return replace(
+                judge.judge(trial.option, made.artifact, worth_db=worth_db), arguments=trial.arguments
+            )
+        except EdgekitError as error:
+            return Remedy(trial.option, trial.arguments, error=error.message)
+
+
+def _passed_on(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for, without what belongs to the user's own file."""
+    return {name: value for name, value in given.items() if name not in _OWN and value is not None}
+
+
+def _first_loss(source: Artifact, quantized: Artifact, data: Dataset) -> str | None:
+    """The first tensor that loses more than rounding explains, with what it loses."""
+    try:
+        found = debug(source, quantized, data, samples=min(_DEBUG_SAMPLES, data.count))
+    except EdgekitError:
+        # It is one more piece of evidence: two files of which no tensors pair give none.
+        return None
+    return found.first_loss_text()
