@@ -1,11 +1,13 @@
 """Float and quantized accuracy of the public models, recipe by recipe, and against the bare engines.
 
-    python benchmarks/quantize_table.py [--recipe int8 ...] [--case ic ...] [--bare] [--samples N] [--json FILE]
+    python benchmarks/quantize_table.py [--recipe int8 int4:high ...] [--case ic ...] [--bare] [--samples N]
 
-One row per model and recipe: the metric before and after on the same samples, the paired drop with its 95%
-interval, bytes, median latency, the engine that was kept, and the operators that stayed float. With --bare
-the engines underneath quantize the same model to int8 on the same calibration data, by scripts that a user
-would write (benchmarks/bare/), are measured on the same samples, and paired with edgekit's own int8 file.
+One row per model and recipe (with another effort than the default behind a colon): the metric before and after on the
+same samples, the paired drop with its 95% interval, the SNR of the outputs on them (of what goes into a final softmax
+or sigmoid), bytes, median latency, seconds, the engine that was kept, and the operators that stayed float. With --bare
+the engines underneath quantize the same model to int8 on the same calibration data, by scripts that a user would write
+(benchmarks/bare/; ai-edge-quantizer by each of its algorithms that quantizes convolutions in this way), are measured
+on the same samples, and paired with edgekit's own int8 file.
 """
 
 import argparse
@@ -13,34 +15,53 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from _cases import CALIBRATION_COUNT, CASES, Case
 
 import edgekit
 from edgekit import tensorflow_process
 from edgekit.artifact import Format
 from edgekit.interleaved import BenchmarkOptions
+from edgekit.passes._layers_onnx import OnnxProbe
+from edgekit.passes._layers_tflite import TFLiteProbe
+from edgekit.passes.add_signature import add_signature
+from edgekit.tensor import difference
 
 RECIPES = ("int8", "dynamic", "float16", "int16x8")
 _BARE = Path(__file__).parent / "bare"
 _LATENCY_S = 0.5
+# Of its algorithms the others leave everything float when activations are quantized too.
+_AEQ_ALGORITHMS = ("min_max_uniform_quantize", "OCTAV", "MSE")
+_SNR_SAMPLES = 1000
 
 
 def measure(case: Case, recipe: str, folder: Path, samples: int | None) -> dict[str, Any]:
     """Quantize one model by one recipe and judge the result."""
     calibration, test = case.data(folder)
-    output = folder / f"{case.name}-{recipe}{case.suffix}"
+    output = folder / f"{case.name}-{recipe.replace(':', '-')}{case.suffix}"
     row: dict[str, Any] = {"case": case.name, "recipe": recipe}
+    name, _, effort = recipe.partition(":")
     try:
-        found = edgekit.quantize(case.path, output, recipe=recipe, calibration=calibration, overwrite=True)
+        found = edgekit.quantize(
+            case.path,
+            output,
+            recipe=name,
+            effort=effort or "low",  # type: ignore[arg-type]
+            calibration=calibration,
+            overwrite=True,
+        )
     except edgekit.EdgekitError as error:
         return row | {"error": f"{error.code} {error.message}"}
     described = found.describe()
     return row | {
         **_judged(case, output, test, samples),
+        "logits_db": _logits_db(case, output, test, folder),
+        "seconds": found.seconds,
         "size_bytes": output.stat().st_size,
         "source_bytes": found.source.size_bytes,
         "engine": found.engine,
@@ -54,10 +75,12 @@ def measure(case: Case, recipe: str, folder: Path, samples: int | None) -> dict[
 def bare(case: Case, folder: Path, samples: int | None) -> Iterator[dict[str, Any]]:
     """The engines underneath, used as a user would, on the same calibration data."""
     calibration, test = case.data(folder)
-    for name, script, model in _bare_ways(case, folder):
+    for name, script, model, more in _bare_ways(case, folder):
         output = folder / f"{case.name}-{name}{case.suffix}"
         command = [sys.executable, str(_BARE / script), str(model), str(calibration), str(CALIBRATION_COUNT)]
-        done = subprocess.run([*command, str(output)], capture_output=True, text=True, check=False)
+        started = time.perf_counter()
+        done = subprocess.run([*command, str(output), *more], capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - started
         row: dict[str, Any] = {"case": case.name, "recipe": f"bare {name}"}
         if done.returncode or not output.is_file():
             yield row | {
@@ -67,21 +90,53 @@ def bare(case: Case, folder: Path, samples: int | None) -> Iterator[dict[str, An
         yield row | {
             **_judged(case, output, test, samples),
             **_ours_against(output, folder / f"{case.name}-int8{case.suffix}", case, test, samples),
+            "logits_db": _logits_db(case, output, test, folder),
+            "seconds": seconds,
             "size_bytes": output.stat().st_size,
         }
 
 
-def _bare_ways(case: Case, folder: Path) -> Iterator[tuple[str, str, Path]]:
+def _bare_ways(case: Case, folder: Path) -> Iterator[tuple[str, str, Path, list[str]]]:
+    """The name of a way, its script, what it reads, and further arguments."""
     source = edgekit.open_artifact(case.path)
     if source.format is Format.ONNX:
-        yield "onnxruntime", "ort_static.py", case.path
+        yield "onnxruntime", "ort_static.py", case.path, []
         return
-    model = case.path
     if source.format is not Format.TFLITE:
-        yield "tflite-converter", "tflite_converter.py", case.path
-        model = folder / f"{case.name}-float.tflite"
+        yield "tflite-converter", "tflite_converter.py", case.path, []
+    for algorithm in _AEQ_ALGORITHMS:
+        yield f"ai-edge-quantizer {algorithm}", "aeq_static.py", _float_file(case, folder), [algorithm]
+
+
+def _float_file(case: Case, folder: Path) -> Path:
+    """The float model in the format that it is quantized to; a .tflite has a signature, which bare engines want."""
+    source = edgekit.open_artifact(case.path)
+    model = folder / f"{case.name}-float{case.suffix}"
+    if source.format is Format.ONNX:
+        return case.path
+    if not model.exists() and source.format is Format.TFLITE:
+        model.write_bytes(add_signature(case.path.read_bytes()))
+    elif not model.exists():
         tensorflow_process.export_tflite(case.path, model, tensorflow_process.TFLiteExport())
-    yield "ai-edge-quantizer", "aeq_static.py", model
+    return model
+
+
+def _logits_db(case: Case, output: Path, test: Path, folder: Path) -> float:
+    """The SNR in dB of what goes into a final softmax or sigmoid, on 1,000 test samples, evenly spread."""
+    exact, measured = (_before_squashing(model, test) for model in (_float_file(case, folder), output))
+    return min(
+        difference(np.array([row[a] for row in exact]), np.array([row[b] for row in measured])).snr_db
+        for a, b in zip(exact[0], measured[0], strict=True)
+    )
+
+
+def _before_squashing(model: Path, test: Path) -> list[dict[str, Any]]:
+    dataset, content = _dataset(test, _SNR_SAMPLES), model.read_bytes()
+    probe = OnnxProbe(content, {}) if model.suffix == ".onnx" else TFLiteProbe(add_signature(content), {})
+    artifact = edgekit.open_artifact(model)
+    prepared = dataset.bind(artifact.inputs).preparation
+    parts = [prepared(raw).inputs for raw in dataset.raw_batches(1)]
+    return list(probe.outputs({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}))
 
 
 def _ours_against(bare: Path, ours: Path, case: Case, test: Path, samples: int | None) -> dict[str, Any]:
@@ -126,7 +181,8 @@ def sentence(row: dict[str, Any]) -> str:
     floats = f"{row['float_ops']}/{row['ops']}" if "ops" in row else ""
     return (
         f"| {row['case']} | {row['recipe']} | {row['n']} | {accuracy} | {row['size_bytes']:,} | "
-        f"{row['latency_ms']:.3f} | {row.get('engine', '')} | {floats} | {ours}{' '.join(row.get('findings', []))} |"
+        f"{row['latency_ms']:.3f} | {row['logits_db']:.1f} dB | {row['seconds']:.1f} s | "
+        f"{row.get('engine', '')} | {floats} | {ours}{' '.join(row.get('findings', []))} |"
     )
 
 
@@ -143,9 +199,10 @@ def main() -> int:
     arguments = parser.parse_args()
     rows = []
     print(
-        "| model | recipe | n | metric | drop in points [95%] | bytes | median ms | engine | float ops | findings |"
+        "| model | recipe | n | metric | drop in points [95%] | bytes | median ms | logits | time "
+        "| engine | float ops | findings |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for case in CASES:
