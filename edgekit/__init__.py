@@ -19,6 +19,7 @@ _HOME = {
     "Recipe": "edgekit.recipe",
     "Target": "edgekit.target",
     "TensorSpec": "edgekit.artifact",
+    "auto_quantize": "edgekit.workflows.auto",
     "before_and_after": "edgekit.workflows.before_after",
     "benchmark": "edgekit.verbs.benchmark",
     "check": "edgekit.workflows.check",
@@ -52,6 +53,7 @@ _HOME = {
     "rollback": "edgekit.verbs.rollback",
     "run": "edgekit.workflows.run",
     "schema": "edgekit.verbs.schema",
+    "search": "edgekit.workflows.search",
     "sensitivity": "edgekit.workflows.sensitivity",
     "status": "edgekit.verbs.status",
     "target_list": "edgekit.verbs.targets",
@@ -75,6 +77,7 @@ __all__ = [
     "Target",
     "TensorSpec",
     "__version__",
+    "auto_quantize",
     "before_and_after",
     "benchmark",
     "check",
@@ -108,6 +111,7 @@ __all__ = [
     "rollback",
     "run",
     "schema",
+    "search",
     "sensitivity",
     "status",
     "target_list",
@@ -150,6 +154,7 @@ if TYPE_CHECKING:
     from edgekit.verbs.status import status
     from edgekit.verbs.targets import target_list, target_show, target_validate
     from edgekit.verbs.toolchain import toolchain_doctor, toolchain_install, toolchain_list, toolchain_remove
+    from edgekit.workflows.auto import auto_quantize
     from edgekit.workflows.baseline import create_baseline, promote
     from edgekit.workflows.before_after import before_and_after
     from edgekit.workflows.check import check
@@ -157,6 +162,7 @@ if TYPE_CHECKING:
     from edgekit.workflows.prune import prune
     from edgekit.workflows.report import report
     from edgekit.workflows.run import run
+    from edgekit.workflows.search import search
     from edgekit.workflows.sensitivity import sensitivity
 
 

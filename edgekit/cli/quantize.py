@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekit.cli._auto import auto, auto_options, taken
 from edgekit.cli._devices import Duration
 from edgekit.cli._group import edgekit_command
 from edgekit.cli._options import batch_option
@@ -26,6 +27,7 @@ Examples:
   edgekit quantize model.onnx -o model.int8.onnx --calibration images/ --preprocess imagenet-torch
   edgekit quantize model.h5 -o small.tflite -r dynamic
   edgekit quantize model.keras -o npu.tflite -t ethos-u55-128 --calibration train.npz
+  edgekit quantize model.keras -o s.tflite --auto --max-drop 0.5 --calibration train.npz --evaluate test.npz
 """
 
 
@@ -53,7 +55,7 @@ Examples:
     "--max-drop",
     type=click.FloatRange(min=0),
     metavar="POINTS",
-    help="More fails, and edgekit says what mends it.",
+    help="The largest drop, 0.5 is half a point: more fails, and edgekit says what mends it.",
 )
 @click.option("--metric", help="What to evaluate.  [default: chosen from labels and outputs]")
 @click.option("--preprocess", metavar="SPEC", help="Preprocessing contract of the samples.")
@@ -90,6 +92,7 @@ Examples:
 @click.option(
     "--time-budget", "time_budget_s", type=Duration(), help="When searches end with what they have: 90s, 10m."
 )
+@auto_options
 @click.option("--keep-names", is_flag=True, help="Keep the names of inner tensors.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT where it exists.")
 @click.option("--seed", default=0, show_default=True, help="Chooses the calibration samples.")
@@ -103,6 +106,9 @@ def command(model: Path, output: Path, **options: Any) -> Outcome:
     """
     import edgekit
 
+    searched = taken(options)
+    if searched["auto"]:
+        return auto(model, output, options, searched, dry_run=options["dry_run"])
     evaluation_data, metric = options.pop("evaluate"), options.pop("metric")
     max_drop = options.pop("max_drop")
     if options.pop("dry_run"):

@@ -18,8 +18,8 @@ Of these the rules are, in this order:
    range of B's tensor is so much that cutting it off alone leaves less than 10 dB.
 5. rounding: the error is less than 6 dB above the expected one, or the SNR above 50 dB; and cutting off leaves at
    least 30 dB.
-6. degrades: all the rest, mostly tensors whose range was calibrated too narrow, or few bits whose error in layers before
-   is made up for by a bias.
+6. degrades: all the rest, mostly tensors whose range was calibrated too narrow, or a bias that makes up for the few
+   bits of layers before.
 """
 
 import math
