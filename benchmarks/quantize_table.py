@@ -27,10 +27,8 @@ import edgekit
 from edgekit import tensorflow_process
 from edgekit.artifact import Format
 from edgekit.interleaved import BenchmarkOptions
-from edgekit.passes._layers_onnx import OnnxProbe
-from edgekit.passes._layers_tflite import TFLiteProbe
+from edgekit.logits import logits_snr_db
 from edgekit.passes.add_signature import add_signature
-from edgekit.tensor import difference
 
 RECIPES = ("int8", "dynamic", "float16", "int16x8")
 _BARE = Path(__file__).parent / "bare"
@@ -123,20 +121,11 @@ def _float_file(case: Case, folder: Path) -> Path:
 
 def _logits_db(case: Case, output: Path, test: Path, folder: Path) -> float:
     """The SNR in dB of what goes into a final softmax or sigmoid, on 1,000 test samples, evenly spread."""
-    exact, measured = (_before_squashing(model, test) for model in (_float_file(case, folder), output))
-    return min(
-        difference(np.array([row[a] for row in exact]), np.array([row[b] for row in measured])).snr_db
-        for a, b in zip(exact[0], measured[0], strict=True)
-    )
-
-
-def _before_squashing(model: Path, test: Path) -> list[dict[str, Any]]:
-    dataset, content = _dataset(test, _SNR_SAMPLES), model.read_bytes()
-    probe = OnnxProbe(content, {}) if model.suffix == ".onnx" else TFLiteProbe(add_signature(content), {})
-    artifact = edgekit.open_artifact(model)
-    prepared = dataset.bind(artifact.inputs).preparation
+    original, dataset = edgekit.open_artifact(_float_file(case, folder)), _dataset(test, _SNR_SAMPLES)
+    prepared = dataset.bind(original.inputs).preparation
     parts = [prepared(raw).inputs for raw in dataset.raw_batches(1)]
-    return list(probe.outputs({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}))
+    inputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return logits_snr_db(original, edgekit.open_artifact(output), inputs)
 
 
 def _ours_against(bare: Path, ours: Path, case: Case, test: Path, samples: int | None) -> dict[str, Any]:

@@ -55,12 +55,14 @@ def float_settings(batch: int | None = 1) -> Settings:
 class Produced:
     """What a candidate made: a file in the working folder, and what was noticed on the way.
 
-    ``named`` is the same model before the names of inner tensors were dropped.
+    ``named`` is the same model before the names of inner tensors were dropped, ``original`` the float file that the
+    engine read.
     """
 
     engine: str
     artifact: Artifact
     named: Path
+    original: Artifact
     findings: tuple[Finding, ...]
 
 
@@ -104,7 +106,7 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
             error.detail += f"\nIn step {step} of engine {candidate.engine}, after {before}."
             raise
     named = made[-2] if candidate.steps[-1].startswith("compact") else made[-1]
-    return Produced(candidate.engine, made[-1], named.path, tuple(findings))
+    return Produced(candidate.engine, made[-1], named.path, job.source, tuple(findings))
 
 
 def _renamed(samples: Mapping[str, Array], source: Artifact, current: Artifact) -> dict[str, Array]:

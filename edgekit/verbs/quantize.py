@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import files
-from edgekit.artifact import Artifact, Format, Lineage, lineage_path
+from edgekit.artifact import Artifact, Format, Lineage, align, lineage_path
 from edgekit.calibration import Samples, draw, random_samples
 from edgekit.data import Dataset, open_dataset
 from edgekit.errors import EdgekitError, ModelError, UsageError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
+from edgekit.logits import logits_snr_db
 from edgekit.operators import operators
 from edgekit.passes.set_io import IOType
 from edgekit.pipeline import Produced, Settings, run
@@ -271,7 +272,7 @@ def _best(
     plan: Plan, reference: Reference, settings: Settings, folder: Path, progress: Progress | None
 ) -> tuple[tuple[Produced, ReadBack], list[Attempt]]:
     """Try every candidate, and keep the one whose outputs are nearest to the float model's."""
-    made: list[tuple[Produced, ReadBack]] = []
+    made: list[_Made] = []
     attempts: list[Attempt] = []
     errors: list[EdgekitError] = []
     for index, candidate in enumerate(plan.candidates):
@@ -284,23 +285,44 @@ def _best(
             errors.append(error)
             attempts.append(Attempt(candidate.engine, None, None, error.message))
             continue
-        made.append((produced, read))
+        made.append(_Made(produced, read, read.snr_db))
         attempts.append(Attempt(candidate.engine, read, produced.artifact.size_bytes))
     if not made:
         raise errors[0]
-    return _nearest(made), attempts
+    best = _nearest(_by_logits(made, reference))
+    return (best.produced, best.read), attempts
 
 
-def _nearest(made: list[tuple[Produced, ReadBack]]) -> tuple[Produced, ReadBack]:
+@dataclass(frozen=True)
+class _Made:
+    """A candidate's file, and the SNR in dB by which it is judged beside the others."""
+
+    produced: Produced
+    read: ReadBack
+    snr_db: float
+
+
+def _by_logits(made: list[_Made], reference: Reference) -> list[_Made]:
+    """Several candidates are judged by what goes into a final softmax, if one began with a float file of its format."""
+    format_ = made[0].produced.artifact.format
+    originals = [one.produced.original for one in made if one.produced.original.format is format_]
+    if len(made) == 1 or not originals:
+        return made
+    names = align(reference.source.inputs, originals[0].inputs)
+    inputs = {names[name]: values for name, values in reference.inputs.items()}
+    return [replace(one, snr_db=logits_snr_db(originals[0], one.produced.artifact, inputs)) for one in made]
+
+
+def _nearest(made: list[_Made]) -> _Made:
     """The candidate nearest to the float model among those that did most of what the recipe asks for."""
     # A file in which nothing was quantized would be the nearest of all.
-    fewest = min(len(read.stayed_float) for _, read in made)
-    complete = [pair for pair in made if len(pair[1].stayed_float) == fewest]
-    if max(read.snr_db for _, read in complete) < _NEAR_DB:
+    fewest = min(len(one.read.stayed_float) for one in made)
+    complete = [one for one in made if len(one.read.stayed_float) == fewest]
+    if max(one.snr_db for one in complete) < _NEAR_DB:
         complete = made
-    limit = max(read.snr_db for _, read in complete) - _EQUALLY_NEAR_DB
-    near = [pair for pair in complete if pair[1].snr_db >= limit]
-    return min(near, key=lambda pair: pair[0].artifact.size_bytes)
+    limit = max(one.snr_db for one in complete) - _EQUALLY_NEAR_DB
+    near = [one for one in complete if one.snr_db >= limit]
+    return min(near, key=lambda one: one.produced.artifact.size_bytes)
 
 
 def _losers(attempts: Sequence[Attempt]) -> list[Finding]:
