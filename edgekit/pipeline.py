@@ -1,14 +1,16 @@
 """Runs the steps of a plan, one after the other, each from file to file."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit import tensorflow_process, torch_process
+from edgekit import onnx_model, tensorflow_process, torch_process
 from edgekit.artifact import Artifact, align
 from edgekit.corrections import CORRECTIONS, Subject
 from edgekit.engines import Job, engine
+from edgekit.equalization import Balanced, Trial, balance
 from edgekit.errors import EdgekitError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
@@ -17,15 +19,25 @@ from edgekit.passes.add_signature import add_signature
 from edgekit.passes.bound_pads import bound_pads
 from edgekit.passes.compact import compact
 from edgekit.passes.compact_onnx import compact_onnx
+from edgekit.passes.drop_conversions import drop_conversions
+from edgekit.passes.equalize import WORTH_DB
 from edgekit.passes.fix_batch import fix_batch
+from edgekit.passes.fold_batch_norm import fold_batch_norm
+from edgekit.passes.fold_batch_norm_onnx import fold_batch_norm_onnx
 from edgekit.passes.pointwise import pointwise
 from edgekit.passes.prepare_onnx import prepare_onnx
 from edgekit.passes.set_io import IOType, set_io
 from edgekit.passes.spell_out import spell_out
-from edgekit.plan import Candidate
+from edgekit.passes.subtract import subtract
+from edgekit.plan import Candidate, Effort, Equalize
 from edgekit.ranges import RangeMethod
 from edgekit.recipe import Recipe
 from edgekit.tensor import Array
+
+# Channels are far from balanced where int8 makes so much more noise in them than it would have to.
+_IMBALANCE_DB = 6.0
+# What a trial of balanced channels does to both models.
+_TRIED = frozenset({"quantize", "correct_bias", "ranges_and_biases"})
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ class Settings:
     ranges: RangeMethod = "auto"
     seed: int = 0
     until: float = math.inf
+    effort: Effort = "low"
+    equalize: Equalize = "auto"
 
 
 def float_settings(batch: int | None = 1) -> Settings:
@@ -74,13 +88,23 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
     """
     made, findings = [source], list[Finding]()
     job = Job(source, settings.recipe, folder)
+    done = tuple[str, ...]()
     for index, step in enumerate(candidate.steps):
         path = folder / f"{candidate.engine}-{index}-{step}"
+        if step in done:
+            continue
+        kept: Produced | None = None
         try:
             if step == "quantize":
                 calibration = _renamed(settings.calibration, source, made[-1])
                 job = Job(made[-1], settings.recipe, path, calibration, settings.batch)
                 findings += engine(candidate.engine).quantize(job)
+            elif step == "equalize":
+                following = tuple(itertools.takewhile(_TRIED.__contains__, candidate.steps[index + 1 :]))
+                tried = Candidate(candidate.engine, following)
+                balanced = _balance(made[-1], path, source, tried, settings)
+                findings += balanced.findings
+                kept = balanced.kept
             elif step in CORRECTIONS:
                 held_back = _renamed(settings.held_back, source, job.source)
                 subject = Subject(
@@ -96,6 +120,13 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
             else:
                 findings += _STEPS[step](made[-1].path, path, settings)
             made.append(open_artifact(path))
+            if kept is not None:
+                # The trial has done the next steps with the very file that was chosen.
+                done = following
+                calibration = _renamed(settings.calibration, source, made[-1])
+                job = replace(job, source=made[-1], calibration=calibration, batch=settings.batch)
+                made.append(kept.artifact)
+                findings += kept.findings
         except EdgekitError as error:
             before = ", ".join(candidate.steps[:index]) or "no other"
             # Files between the steps are nothing that a user knows.
@@ -113,6 +144,24 @@ def _renamed(samples: Mapping[str, Array], source: Artifact, current: Artifact) 
     """Samples of the source's inputs under the names that the inputs have by now."""
     names = align(source.inputs, current.inputs)
     return {names[name]: values for name, values in samples.items()}
+
+
+def _balance(
+    model: Artifact, output: Path, source: Artifact, following: Candidate, settings: Settings
+) -> Balanced[Produced]:
+    """Low effort balances channels only where they are far from it; where the user wants it, no trial decides."""
+    parts = [_renamed(samples, source, model) for samples in (settings.calibration, settings.held_back)]
+    own = replace(settings, calibration=parts[0], held_back=parts[1])
+
+    def attempt(model: Artifact, name: str) -> Produced:
+        folder = output.with_name(f"{output.name}-{name}")
+        folder.mkdir()
+        return run(following, model, own, folder)
+
+    is_wanted = settings.equalize == "always"
+    imbalance = _IMBALANCE_DB if settings.effort == "low" and not is_wanted else WORTH_DB
+    trial = None if is_wanted else Trial(attempt, lambda tried: tried.artifact, parts[1])
+    return balance(model, output, parts[0], imbalance_db=imbalance, trial=trial)
 
 
 def _export_tflite(source: Path, output: Path, settings: Settings) -> list[Finding]:
@@ -161,6 +210,29 @@ def _bound_pads(source: Path, output: Path, _settings: Settings) -> list[Finding
     return []
 
 
+def _fold_batch_norm(source: Path, output: Path, _settings: Settings) -> list[Finding]:
+    output.write_bytes(fold_batch_norm(source.read_bytes()))
+    return []
+
+
+def _fold_batch_norm_onnx(source: Path, output: Path, _settings: Settings) -> list[Finding]:
+    model = onnx_model.load(source)
+    onnx_model.make_constant(model)
+    fold_batch_norm_onnx(model)
+    onnx_model.save(model, output, named=source)
+    return []
+
+
+def _subtract(source: Path, output: Path, _settings: Settings) -> list[Finding]:
+    output.write_bytes(subtract(source.read_bytes()))
+    return []
+
+
+def _drop_conversions(source: Path, output: Path, _settings: Settings) -> list[Finding]:
+    output.write_bytes(drop_conversions(source.read_bytes()))
+    return []
+
+
 def _prepare_onnx(source: Path, output: Path, settings: Settings) -> list[Finding]:
     prepare_onnx(source, output, settings.recipe.default, batch=settings.batch)
     return []
@@ -197,6 +269,10 @@ _STEPS: dict[str, Callable[[Path, Path, Settings], list[Finding]]] = {
     "spell_out": _spell_out,
     "add_signature": _add_signature,
     "bound_pads": _bound_pads,
+    "fold_batch_norm": _fold_batch_norm,
+    "fold_batch_norm_onnx": _fold_batch_norm_onnx,
+    "subtract": _subtract,
+    "drop_conversions": _drop_conversions,
     "prepare_onnx": _prepare_onnx,
     "set_io": _set_io,
     "pointwise": _pointwise,

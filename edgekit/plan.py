@@ -12,10 +12,18 @@ from edgekit.recipe import Mode, Recipe
 from edgekit.routes import way_to
 
 # What a float file needs before an engine reads it, and a quantized file before a user gets it.
-_BEFORE = {Format.TFLITE: ("fix_batch", "add_signature", "bound_pads"), Format.ONNX: ("prepare_onnx",)}
-_AFTER = {Format.TFLITE: ("set_io", "pointwise", "compact"), Format.ONNX: ("compact_onnx",)}
+_BEFORE = {
+    Format.TFLITE: ("fix_batch", "add_signature", "bound_pads", "fold_batch_norm", "subtract"),
+    Format.ONNX: ("fold_batch_norm_onnx", "prepare_onnx"),
+}
+_AFTER = {
+    Format.TFLITE: ("drop_conversions", "set_io", "pointwise", "compact"),
+    Format.ONNX: ("compact_onnx",),
+}
 
 
+# Whether the channels of the float model are balanced before it is quantized: at effort "none" only if "always".
+Equalize = Literal["auto", "always", "never"]
 # What is done for the accuracy of static recipes, after the engine: more of it takes longer.
 Effort = Literal["none", "low", "medium", "high"]
 _CORRECTIONS: Mapping[Effort, tuple[str, ...]] = {
@@ -56,7 +64,13 @@ class Plan:
 
 
 def plan_quantization(
-    source: Format, output: Format, recipe: Recipe, *, engine_name: str = "auto", effort: Effort = "low"
+    source: Format,
+    output: Format,
+    recipe: Recipe,
+    *,
+    engine_name: str = "auto",
+    effort: Effort = "low",
+    equalize: Equalize = "auto",
 ) -> Plan:
     """Which engines can make ``output`` out of ``source`` by ``recipe``, and by which steps.
 
@@ -68,7 +82,7 @@ def plan_quantization(
     wanted = names("engines") if engine_name == "auto" else [engine_name.replace("-", "_")]
     candidates, refused = [], {}
     for name in wanted:
-        steps, reason = _steps(name, source, output, recipe, effort)
+        steps, reason = _steps(name, source, output, recipe, (effort, equalize))
         if reason:
             refused[name] = reason
         else:
@@ -82,7 +96,7 @@ def plan_quantization(
 
 
 def _steps(
-    name: str, source: Format, output: Format, recipe: Recipe, effort: Effort
+    name: str, source: Format, output: Format, recipe: Recipe, care: tuple[Effort, Equalize]
 ) -> tuple[tuple[str, ...], str]:
     """The steps with this engine, or the reason why there are none."""
     chosen = engine(name)
@@ -95,7 +109,11 @@ def _steps(
     # Corrections compare the float file with the quantized one, layer by layer, so both are of one format.
     reads = next((format_ for format_ in _BEFORE if format_ in chosen.SOURCE_FORMATS), None)
     before = _BEFORE[reads] if reads else ()
-    corrections = _CORRECTIONS[effort] if reads and recipe.default.mode is Mode.STATIC else ()
+    effort, equalize = care
+    is_static = recipe.default.mode is Mode.STATIC
+    corrections = _CORRECTIONS[effort] if reads and is_static else ()
+    if reads and is_static and (equalize == "always" or (equalize == "auto" and effort != "none")):
+        before = (*before, "equalize")
     if any(p.mode is Mode.STATIC and p.activation_bits > 8 for p in recipe.precisions):
         # With so many steps there is nothing to gain from clipping.
         corrections = tuple(step.replace("ranges_and_biases", "correct_bias") for step in corrections)

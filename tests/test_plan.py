@@ -19,8 +19,12 @@ def test_tflite_needs_no_tensorflow():
             "fix_batch",
             "add_signature",
             "bound_pads",
+            "fold_batch_norm",
+            "subtract",
+            "equalize",
             "quantize",
             "ranges_and_biases",
+            "drop_conversions",
             "set_io",
             "pointwise",
             "compact",
@@ -33,11 +37,18 @@ def test_models_with_a_framework_try_both_ways(source):
     found = engines(source, Format.TFLITE)
     assert set(found) == {"ai_edge_quantizer", "tensorflow"}
     assert found["ai_edge_quantizer"][0] == "export_tflite"
-    assert found["tensorflow"] == ("quantize", "set_io", "pointwise", "compact")
+    assert found["tensorflow"] == ("quantize", "drop_conversions", "set_io", "pointwise", "compact")
 
 
 def test_onnx_is_reached_directly_or_by_export():
-    steps = ("prepare_onnx", "quantize", "ranges_and_biases", "compact_onnx")
+    steps = (
+        "fold_batch_norm_onnx",
+        "prepare_onnx",
+        "equalize",
+        "quantize",
+        "ranges_and_biases",
+        "compact_onnx",
+    )
     assert engines(Format.ONNX, Format.ONNX) == {"onnxruntime": steps}
     assert engines(Format.KERAS, Format.ONNX) == {"onnxruntime": ("export_onnx", *steps)}
 
@@ -65,3 +76,22 @@ def test_named_engine_is_not_replaced():
 def test_float32_is_no_quantization():
     with pytest.raises(UsageError, match="changes nothing"):
         plan_quantization(Format.TFLITE, Format.TFLITE, Recipe("float32", PRECISIONS["float32"]))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "effort", "equalize", "expected"),
+    [
+        ("int8", "low", "auto", True),
+        ("int8", "none", "auto", False),
+        ("int8", "none", "always", True),
+        ("int8", "medium", "never", False),
+        ("dynamic", "low", "always", False),
+    ],
+)
+def test_channels_are_balanced_for_static_recipes(recipe, effort, equalize, expected):
+    plan = plan_quantization(
+        Format.KERAS, Format.TFLITE, Recipe.load(recipe), effort=effort, equalize=equalize
+    )
+    found = {candidate.engine: "equalize" in candidate.steps for candidate in plan.candidates}
+    # TFLiteConverter reads the Keras model itself.
+    assert found == {"ai_edge_quantizer": expected, "tensorflow": False}

@@ -90,6 +90,13 @@ Examples:
     help="How ranges of 8-bit activations are chosen; auto tries all, tensor by tensor.",
 )
 @click.option(
+    "--equalize",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Balance channels before a static recipe: where it helps, or as you say.",
+)
+@click.option(
     "--time-budget", "time_budget_s", type=Duration(), help="When searches end with what they have: 90s, 10m."
 )
 @auto_options
@@ -185,7 +192,7 @@ def _plan(model: Path, output: Path, options: dict[str, Any]) -> Outcome:
     from edgekit.verbs.quantize import plan_quantize
 
     source = edgekit.open_artifact(model)
-    names = ("recipe", "target", "format", "engine", "keep_float", "effort")
+    names = ("recipe", "target", "format", "engine", "keep_float", "effort", "equalize")
     plan = plan_quantize(source.format, output, **{name: options[name] for name in names})
     lines = [f"{model} ({plan.source_format}) to {output} ({plan.output_format}) by {plan.recipe.name}"]
     lines += [f"  {candidate.engine}: {', '.join(candidate.steps)}" for candidate in plan.candidates]

@@ -196,19 +196,17 @@ def open_subject(
     candidate = plan_quantization(source.format, output, recipe, engine_name=name, effort=effort).candidates[
         0
     ]
-    before = candidate.steps[: candidate.steps.index("quantize")]
+    last = max(
+        candidate.steps.index(step) for step in ("quantize", "ranges_and_biases") if step in candidate.steps
+    )
     settings = Settings(recipe, samples.calibration, samples.held_back)
-    original = source
-    if before:
-        original = run(Candidate(name, before), source, settings, folder).artifact
+    produced = run(Candidate(name, candidate.steps[: last + 1]), source, settings, folder)
+    original, quantized = produced.original, produced.artifact
     names = align(source.inputs, original.inputs)
     calibration, held_back = (
         {names[one]: values for one, values in part.items()}
         for part in (samples.calibration, samples.held_back)
     )
-    settings = Settings(recipe, calibration, held_back)
-    ranges = [step for step in candidate.steps if step == "ranges_and_biases"]
-    quantized = run(Candidate(name, ("quantize", *ranges)), original, settings, folder).artifact
     graphs: tuple[Graph, Graph] = (
         (TfliteGraph(original.path), TfliteGraph(quantized.path))
         if output is Format.TFLITE

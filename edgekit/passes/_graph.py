@@ -14,9 +14,31 @@ def check_order_is_free(tree: flatbuffer.Model) -> None:
     Raises:
         ModelError: It has ``model_control_dependencies``.
     """
-    if any(entry.name == b"model_control_dependencies" for entry in tree.metadata or []):
+    if has_fixed_order(tree):
         message = "The .tflite file fixes the order of its operators, so that none can be added or removed."
         raise ModelError("EK353", message, "Convert the model again without control dependencies.")
+
+
+def has_fixed_order(tree: flatbuffer.Model) -> bool:
+    """Whether metadata of the file speak about operators by their position."""
+    return any(entry.name == b"model_control_dependencies" for entry in tree.metadata or [])
+
+
+def remove_operators(tree: flatbuffer.Model, graph_index: int, removed: Iterable[Any]) -> None:
+    """Take operators out of a subgraph, and the tensors that only they used."""
+    graph = tree.subgraphs[graph_index]
+    gone = list(removed)
+    unused = {
+        index
+        for operator in gone
+        for field in ("inputs", "outputs")
+        for index in numbers(getattr(operator, field))
+    }
+    graph.operators = [operator for operator in graph.operators if not any(operator is one for one in gone)]
+    kept = {-1, *numbers(graph.inputs), *numbers(graph.outputs)}
+    for operator in graph.operators:
+        kept |= {*numbers(operator.inputs), *numbers(operator.outputs), *numbers(operator.intermediates)}
+    remove_tensors(tree, graph_index, unused - kept)
 
 
 def numbers(vector: Any) -> list[int]:

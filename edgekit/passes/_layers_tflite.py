@@ -1,7 +1,7 @@
 """The layers that a float ``.tflite`` and its quantized twin share, and how to change those of the twin."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -109,6 +109,13 @@ class TFLiteProbe(Probe):
         for _ in self._runs(samples):
             for name in names:
                 yield name, self._interpreter.get_tensor(places[name])
+
+    def tensors(self, indices: Iterable[int], samples: Mapping[str, Array]) -> Iterator[tuple[int, Array]]:
+        """Any tensors as real numbers, sample by sample."""
+        wanted = list(indices)
+        for _ in self._runs(samples):
+            for index in wanted:
+                yield index, self._output(index)
 
     def _before_squashing(self, output: int) -> int:
         """The input of the softmax or sigmoid that makes an output; the output itself where none does."""
@@ -265,6 +272,11 @@ def constant(tree: flatbuffer.Model, index: int) -> NDArray[np.float64] | None:
         values = content.view(dtypes[tensor.type])
     shaped = values.reshape(tensor.shape).astype(np.float64)
     return shaped * scales(tensor, shaped.ndim)
+
+
+def set_constant(tree: flatbuffer.Model, index: int, values: NDArray[np.float64]) -> None:
+    """Write other real numbers into a float constant, stored as they lie there."""
+    _replace(tree, tree.subgraphs[0].tensors[index], np.ascontiguousarray(values, "<f4").tobytes())
 
 
 def scales(tensor: Any, ndim: int) -> NDArray[np.float64]:

