@@ -43,6 +43,7 @@ _HOME = {
     "evaluate": "edgekit.verbs.evaluate",
     "explain": "edgekit.findings",
     "inspect": "edgekit.verbs.inspect",
+    "lint": "edgekit.verbs.lint",
     "open_artifact": "edgekit.formats",
     "open_dataset": "edgekit.data",
     "promote": "edgekit.workflows.baseline",
@@ -101,6 +102,7 @@ __all__ = [
     "evaluate",
     "explain",
     "inspect",
+    "lint",
     "open_artifact",
     "open_dataset",
     "promote",
@@ -147,6 +149,7 @@ if TYPE_CHECKING:
     from edgekit.verbs.doctor import doctor
     from edgekit.verbs.evaluate import evaluate
     from edgekit.verbs.inspect import inspect
+    from edgekit.verbs.lint import lint
     from edgekit.verbs.qat import qat
     from edgekit.verbs.quantize import quantize
     from edgekit.verbs.rollback import rollback

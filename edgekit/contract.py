@@ -22,7 +22,7 @@ def under_contract(
     Raw samples, which are integers or image files, get the lineage's contract. Real numbers are taken as
     preprocessed already, and a finding says so. ``preprocess="none"`` asks for no contract.
     """
-    promised = None if preprocess == "none" else _of_lineage(artifact)
+    promised = None if preprocess == "none" else lineage_contract(artifact)
     own = dataset.preprocessing
     if promised is not None and own is None:
         if _is_raw(dataset):
@@ -67,7 +67,8 @@ def _highest(spec: TensorSpec) -> float | None:
     return spec.quantization.scales[0] * (np.iinfo(spec.dtype).max - spec.quantization.zero_points[0])
 
 
-def _of_lineage(artifact: Artifact) -> Preprocessing | None:
+def lineage_contract(artifact: Artifact) -> Preprocessing | None:
+    """The contract that the lineage beside a model holds; None where there is none that can be read."""
     path = lineage_path(artifact.path)
     if not path.is_file():
         return None

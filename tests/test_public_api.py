@@ -43,6 +43,7 @@ _PUBLIC = [
     "evaluate",
     "explain",
     "inspect",
+    "lint",
     "open_artifact",
     "open_dataset",
     "promote",

@@ -77,6 +77,8 @@ def test_every_schema_is_one(name):
         ("quantize", _MODEL, "-o", "a.tflite", "-r", "dynamic"),
         ("quantize", _MODEL, "-o", "a.tflite", "--calibration", _CALIBRATION, "--evaluate", _TEST),
         ("quantize", _MODEL, "-o", "a.tflite", "--calibration", _CALIBRATION, "--dry-run"),
+        ("lint", _CALIBRATION, "--model", _MODEL, "--against", _TEST),
+        ("lint", _CALIBRATION, "--model", _MODEL, "--dry-run"),
         ("demo", "--dry-run"),
     ],
     ids=lambda arguments: " ".join(Path(word).name for word in arguments),
