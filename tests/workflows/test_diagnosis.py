@@ -145,6 +145,8 @@ def test_quantize_says_why_and_exits_with_1(digits, rescaled, tmp_path, capsys):
         digits[1],
         "--evaluate",
         digits[2],
+        "--equalize",
+        "never",
     ]
     assert run([*map(str, words), "--max-drop", "1", "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
