@@ -19,7 +19,8 @@ from edgekit.debugging.tflite import TfliteGraph
 from edgekit.errors import ModelError
 from edgekit.passes._layers_tflite import TFLiteTwins
 from edgekit.pipeline import Settings, run
-from edgekit.plan import Candidate, Effort, plan_quantization
+from edgekit.plan import Candidate, Effort, Equalize, plan_quantization
+from edgekit.ranges import RangeMethod
 from edgekit.recipe import Mode, Recipe
 from edgekit.tensor import Array, Quantization
 
@@ -169,6 +170,15 @@ class Subject:
         return np.asarray(np.moveaxis(np.rint(moved / step) * step, 0, axis), np.float32)
 
 
+@dataclass(frozen=True)
+class Care:
+    """The options of ``quantize`` for the accuracy of static recipes, as far as they are followed here."""
+
+    effort: Effort = "low"
+    ranges: RangeMethod = "auto"
+    equalize: Equalize = "auto"
+
+
 def open_subject(
     source: Artifact,
     recipe: Recipe,
@@ -176,7 +186,7 @@ def open_subject(
     folder: Path,
     *,
     output: Format,
-    effort: Effort = "low",
+    care: Care = Care(),
 ) -> Subject:
     """Convert a model to what the engine reads, quantize it, and find what changed at each operator.
 
@@ -186,20 +196,27 @@ def open_subject(
         samples: What calibrates, and the samples held back on which noise is measured.
         folder: Where the files may lie.
         output: The format of the quantized file.
-        effort: As in ``quantize``; all but ``"none"`` may correct biases.
+        care: What else of ``quantize`` decides what the file becomes.
 
     Raises:
         UsageError: No engine can do that.
         ModelError: The model cannot be quantized, or the two versions have nothing in common.
     """
     name = _ENGINES[output]
-    candidate = plan_quantization(source.format, output, recipe, engine_name=name, effort=effort).candidates[
-        0
-    ]
+    candidate = plan_quantization(
+        source.format, output, recipe, engine_name=name, effort=care.effort, equalize=care.equalize
+    ).candidates[0]
     last = max(
         candidate.steps.index(step) for step in ("quantize", "ranges_and_biases") if step in candidate.steps
     )
-    settings = Settings(recipe, samples.calibration, samples.held_back)
+    settings = Settings(
+        recipe,
+        samples.calibration,
+        samples.held_back,
+        ranges=care.ranges,
+        effort=care.effort,
+        equalize=care.equalize,
+    )
     produced = run(Candidate(name, candidate.steps[: last + 1]), source, settings, folder)
     original, quantized = produced.original, produced.artifact
     names = align(source.inputs, original.inputs)

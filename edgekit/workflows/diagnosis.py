@@ -12,27 +12,24 @@ Samples that become calibration data are taken from the labelled data, and every
 
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
-
-from edgekit.artifact import Artifact, Format
-from edgekit.data import Dataset, open_dataset
+from edgekit.artifact import Artifact
+from edgekit.data import Dataset
 from edgekit.errors import EdgekitError, UsageError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
-from edgekit.layerwise.causes import Cause, causes, short
+from edgekit.layerwise.causes import Cause, causes
 from edgekit.layerwise.sensitivity import Sensitivity
-from edgekit.plan import Effort
-from edgekit.recipe import Mode
 from edgekit.reference import Reference
-from edgekit.tensor import Array, difference
+from edgekit.tensor import difference
 from edgekit.verbs.debug import debug
 from edgekit.verbs.evaluate import Evaluation, evaluate, paired
 from edgekit.verbs.quantize import quantize
+from edgekit.workflows.remedies import Trial, opened, remedies_for
 from edgekit.workflows.sensitivity import sensitivity
 
 Progress = Callable[[int, int], None]
@@ -44,11 +41,6 @@ _CALIBRATING, _CALIBRATING_SHARE = 256, 4
 _GOOD_DB = 26.0
 # What gains less than this cannot have mended anything, and its metric need not be measured.
 _WORTH_DB = 1.0
-# A calibration sample that goes this many times beyond what the data hold is an outlier.
-_OUTLIER = 2.0
-# Seconds for searches of more effort, where nobody gave them another bound.
-_EFFORT_S = 120.0
-_LISTED = 3
 # Options of quantize that say where its file goes, and what is shown meanwhile.
 _OWN = frozenset({"format", "io", "keep_names", "overwrite", "progress"})
 
@@ -171,15 +163,6 @@ class Diagnosis:
         return f", where {scale * self.limit:g}{unit} may be lost"
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """Something to try: in words, as options of ``quantize``, and as what a user types where that is all it takes."""
-
-    option: str
-    options: Mapping[str, Any]
-    arguments: tuple[str, ...] = ()
-
-
 def diagnose(
     source: str | Path | Artifact,
     quantized: str | Path | Artifact,
@@ -209,16 +192,16 @@ def diagnose(
     """
     given = {"recipe": "int8", **(options or {}), "calibration": calibration}
     preprocess = given.get("preprocess")
-    opened = _opened(data, preprocess)
+    samples = opened(data, preprocess)
     before, after = (
         one if isinstance(one, Artifact) else open_artifact(Path(one)) for one in (source, quantized)
     )
-    found = _sensitivity(before, after, opened, given)
+    found = _sensitivity(before, after, samples, given)
     reasons = causes(found.layers)
-    spare, judged = _parted(opened, is_needed=any(reason.is_calibration for reason in reasons))
+    spare, judged = _parted(samples, is_needed=any(reason.is_calibration for reason in reasons))
     judge = _Judge(before, judged, limit, metric)
     first = judge.judge("as it is", after)
-    trials = list(_trials(found, reasons, given, spare, data=judged, source=before))
+    trials = list(remedies_for(found, reasons, given, spare, data=judged, source=before))
     remedies = []
     for done, trial in enumerate(trials):
         remedies.append(_tried(trial, given, after, judge, first))
@@ -257,10 +240,6 @@ class _Judge:
         return replace(remedy, drop=found.drop, drop_ci95=(low, high), mends=mends)
 
 
-def _opened(data: str | Path | Dataset, preprocess: str | None) -> Dataset:
-    return data if isinstance(data, Dataset) else open_dataset(data, preprocess=preprocess)
-
-
 def _sensitivity(
     source: Artifact, quantized: Artifact, data: Dataset, given: Mapping[str, Any]
 ) -> Sensitivity:
@@ -277,6 +256,8 @@ def _sensitivity(
             noise_data=data,
             samples=_NOISE_SAMPLES,
             effort="none" if given.get("effort") == "none" else "low",
+            ranges=given.get("ranges", "auto"),
+            equalize=given.get("equalize", "auto"),
             reach_db=reach_db,
             seed=given.get("seed", 0),
         )
@@ -299,70 +280,8 @@ def _parted(data: Dataset, *, is_needed: bool) -> tuple[Dataset | None, Dataset]
     return data.subset(sorted(chosen)), data.subset(rest)
 
 
-def _trials(
-    found: Sensitivity,
-    reasons: Sequence[Cause],
-    given: Mapping[str, Any],
-    spare: Dataset | None,
-    *,
-    data: Dataset,
-    source: Artifact,
-) -> Iterator[_Trial]:
-    """What to try, the cheapest first."""
-    if any(reason.kind == "stretched" for reason in reasons):
-        yield from _without_outliers(given, data, source)
-    if spare is not None:
-        text = f"calibration with {spare.count} samples of the data, judged by the others"
-        yield _Trial(text, {"calibration": spare})
-    mode = found.recipe.default.mode
-    if mode is Mode.STATIC and found.output_format == Format.TFLITE:
-        efforts = get_args(Effort)
-        for effort in efforts[efforts.index(given.get("effort", "low")) + 1 :]:
-            budget = given.get("time_budget_s") or _EFFORT_S
-            yield _Trial(
-                f"--effort {effort}", {"effort": effort, "time_budget_s": budget}, ("--effort", effort)
-            )
-    kept = found.spared.layers if found.spared is not None else ()
-    if kept and all(layer.name for layer in kept):
-        patterns = [rule.layers for rule in found.sparing(kept).rules[len(found.recipe.rules) :]]
-        names = ", ".join(repr(short(layer.name)) for layer in kept[:_LISTED])
-        more = f" and {len(kept) - _LISTED} more" if len(kept) > _LISTED else ""
-        options = {"keep_float": [*given.get("keep_float", ()), *patterns]}
-        words = tuple(word for pattern in patterns for word in ("--keep-float", pattern))
-        yield _Trial(f"--keep-float for {names}{more}", options, words)
-    wider = {"static_wi8_ai8": ("int16x8", "dynamic"), "static_wi4_ai8": ("int8", "dynamic")}
-    for recipe in wider.get(found.recipe.default.name, ()):
-        yield _Trial(f"-r {recipe}", {"recipe": recipe}, ("-r", recipe))
-
-
-def _without_outliers(given: Mapping[str, Any], data: Dataset, source: Artifact) -> Iterator[_Trial]:
-    """Calibration without the samples that go far beyond what the data hold."""
-    calibration = _opened(given["calibration"], given.get("preprocess"))
-    some = data.spread(min(_SNR_SAMPLES, data.count))
-    limit = _OUTLIER * float(np.max(_largest(some, source)))
-    outliers = [int(index) for index in np.flatnonzero(_largest(calibration, source) > limit)]
-    if not 0 < len(outliers) <= calibration.count // _CALIBRATING_SHARE:
-        return
-    numbers = ", ".join(map(str, outliers[:_LISTED])) + (" ..." if len(outliers) > _LISTED else "")
-    kept = [index for index in range(calibration.count) if index not in set(outliers)]
-    noun = "sample" if len(outliers) == 1 else "samples"
-    yield _Trial(
-        f"calibration without {noun} {numbers} (counted from 0)", {"calibration": calibration.subset(kept)}
-    )
-
-
-def _largest(data: Dataset, source: Artifact) -> Array:
-    """The largest value of each sample, in size."""
-    batches = data.bind(source.inputs).batches(_NOISE_SAMPLES)
-    rows = [
-        np.max([np.abs(v).reshape(len(v), -1).max(axis=1) for v in batch.inputs.values()], axis=0)
-        for batch in batches
-    ]
-    return np.asarray(np.concatenate(rows))
-
-
 def _tried(
-    trial: _Trial, given: Mapping[str, Any], quantized: Artifact, judge: _Judge, first: Remedy
+    trial: Trial, given: Mapping[str, Any], quantized: Artifact, judge: _Judge, first: Remedy
 ) -> Remedy:
     """Quantize with an option, and judge the file."""
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:

@@ -15,8 +15,9 @@ from edgekit.formats import open_artifact
 from edgekit.layerwise.measuring import Outputs, measure
 from edgekit.layerwise.sensitivity import LayerSensitivity, MetricDrop, Sensitivity, Spared
 from edgekit.layerwise.sparing import settled, spare
-from edgekit.layerwise.subject import Subject, open_subject, planned
-from edgekit.plan import Effort
+from edgekit.layerwise.subject import Care, Subject, open_subject, planned
+from edgekit.plan import Effort, Equalize
+from edgekit.ranges import RangeMethod
 from edgekit.recipe import PRECISIONS, Mode, Precision, Recipe
 from edgekit.routes import output_format
 from edgekit.tensor import Array
@@ -36,6 +37,8 @@ def sensitivity(
     samples: int = 64,
     noise_data: str | Path | Dataset | None = None,
     effort: Effort = "low",
+    ranges: RangeMethod = "auto",
+    equalize: Equalize = "auto",
     data: str | Path | Dataset | None = None,
     metric: str | None = None,
     top: int | None = 5,
@@ -56,7 +59,9 @@ def sensitivity(
         calibration_samples: How many samples calibrate; None for 256 or what there is.
         samples: Noise is measured on at most so many.
         noise_data: Samples on which noise is measured, in place of those held back from the calibration data.
-        effort: As in ``quantize``: all but ``"none"`` correct the biases of static recipes in a ``.tflite``.
+        effort: As in ``quantize``, but for searches of roundings: more than ``"low"`` changes nothing here.
+        ranges: As in ``quantize``.
+        equalize: As in ``quantize``.
         data: Labelled samples: the paired drop of the metric where one layer alone is quantized.
         metric: Which metric; chosen from labels and outputs when None.
         top: The drop is measured of so many layers, those with the largest share of the noise; None for all.
@@ -92,7 +97,12 @@ def sensitivity(
     with tempfile.TemporaryDirectory(prefix="edgekit-") as temporary:
         folder = Path(temporary)
         subject = open_subject(
-            source, chosen, Samples(drawn.calibration, held_back), folder, output=wanted, effort=effort
+            source,
+            chosen,
+            Samples(drawn.calibration, held_back),
+            folder,
+            output=wanted,
+            care=Care(effort, ranges, equalize),
         )
         outputs = Outputs(subject, folder)
         subject, whole = settled(subject, outputs)

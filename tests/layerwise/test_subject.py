@@ -12,7 +12,7 @@ from edgekit.calibration import draw
 from edgekit.layerwise.measuring import Outputs
 from edgekit.layerwise.sensitivity import decibels
 from edgekit.layerwise.sparing import settled
-from edgekit.layerwise.subject import open_subject
+from edgekit.layerwise.subject import Care, open_subject
 from edgekit.recipe import Recipe
 from edgekit.runtimes import open_session
 from edgekit.tensor import difference
@@ -21,7 +21,7 @@ from edgekit.tensor import difference
 def opened(model: Path, data: Path, folder: Path, *, recipe="int8", output=Format.TFLITE, effort="none"):
     source = edgekit.open_artifact(model)
     samples, _ = draw(edgekit.open_dataset(data), source.inputs, count=None, seed=0)
-    return open_subject(source, Recipe.load(recipe), samples, folder, output=output, effort=effort)
+    return open_subject(source, Recipe.load(recipe), samples, folder, output=output, care=Care(effort))
 
 
 def rounded_everywhere(subject):
