@@ -8,7 +8,7 @@ from pathlib import Path
 from edgekit.artifact import Artifact, Format
 from edgekit.engines import Job, engine
 from edgekit.findings import Finding, Level
-from edgekit.passes._layer_search import Searched
+from edgekit.passes._layer_search import Progress, Searched
 from edgekit.passes._layers import Twins, snr_db
 from edgekit.passes._layers_onnx import OnnxTwins
 from edgekit.passes._layers_tflite import TFLiteTwins
@@ -37,6 +37,7 @@ class Subject:
     ranges: RangeMethod
     seed: int
     until: float
+    progress: Progress | None = None
 
     @property
     def twins(self) -> Twins:
@@ -126,6 +127,7 @@ def _searched(
         held_back=subject.held_back,
         seed=subject.seed,
         seconds=subject.until - time.monotonic(),
+        progress=subject.progress,
     )
     output.write_bytes(found.model)
     findings = []

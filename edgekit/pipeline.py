@@ -15,6 +15,7 @@ from edgekit.errors import EdgekitError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
 from edgekit.onnx_to_tflite import onnx_to_tflite
+from edgekit.passes._layer_search import Progress
 from edgekit.passes.add_signature import add_signature
 from edgekit.passes.bound_pads import bound_pads
 from edgekit.passes.compact import compact
@@ -45,6 +46,7 @@ class Settings:
     """What the steps need beside the model.
 
     ``ranges`` says how ranges of activations are chosen, ``until`` when searches end, as ``time.monotonic`` tells it.
+    ``progress`` is called with the numbers of layers done and of all while one is under way.
     """
 
     recipe: Recipe
@@ -58,6 +60,7 @@ class Settings:
     until: float = math.inf
     effort: Effort = "low"
     equalize: Equalize = "auto"
+    progress: Progress | None = None
 
 
 def float_settings(batch: int | None = 1) -> Settings:
@@ -115,6 +118,7 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
                     settings.ranges,
                     settings.seed,
                     settings.until,
+                    settings.progress,
                 )
                 findings += CORRECTIONS[step](subject, path)
             else:

@@ -132,7 +132,7 @@ def quantize(
         time_budget_s: Seconds after which searches end with what they have, None for no end.
         overwrite: Replace ``output`` where it exists.
         seed: Chooses the samples.
-        progress: Called with the number of steps done and of all steps.
+        progress: Called with the numbers of engines done and of all; in a search, of layers.
 
     Returns:
         What was written, how near it is to the float model, and what became of each engine.
@@ -179,6 +179,7 @@ def quantize(
         until=math.inf if time_budget_s is None else time.monotonic() + time_budget_s,
         effort=effort,
         equalize=equalize,
+        progress=progress,
     )
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         reference = Reference.of(source, samples.held_back)
