@@ -2,22 +2,26 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgekit import files, onnx_model
 from edgekit.artifact import Artifact, Format
 from edgekit.errors import EdgekitError
 from edgekit.findings import Finding, Level
 from edgekit.formats import open_artifact
-from edgekit.logits import logits_snr_db
+from edgekit.logits import logits_snrs_db
 from edgekit.passes.equalize import Equalization, equalize
 from edgekit.passes.equalize_onnx import equalize_onnx
 from edgekit.tensor import Array
 
-# A smaller gain in SNR on some dozens of samples may be chance.
+# A smaller gain in SNR is not worth another model.
 _WORTH_DB = 0.5
+# About the 97.5% of a t distribution with few degrees of freedom.
+_STANDARD_ERRORS = 2.5
 
 Tried = TypeVar("Tried")
 
@@ -34,13 +38,13 @@ class Trial(Generic[Tried]):
     file_of: Callable[[Tried], Artifact]
     held_back: Mapping[str, Array]
 
-    def snr(self, source: Artifact, model: Artifact, name: str) -> tuple[Tried | None, float]:
-        """An attempt and its SNR in dB against the source, before a final softmax; minus infinity where it fails."""
+    def snrs(self, source: Artifact, model: Artifact, name: str) -> tuple[Tried | None, NDArray[np.float64]]:
+        """An attempt and the SNR of each sample in dB, before a final softmax; minus infinity where it fails."""
         try:
             tried = self.attempt(model, name)
-            return tried, logits_snr_db(source, self.file_of(tried), self.held_back)
+            return tried, logits_snrs_db(source, self.file_of(tried), self.held_back)
         except EdgekitError:
-            return None, -inf
+            return None, np.full(1, -np.inf)
 
 
 @dataclass(frozen=True)
@@ -79,15 +83,23 @@ def balance(
     what = f"{found.groups} groups of channels" + (f" and {found.absorbed} biases" if found.absorbed else "")
     if trial is None:
         return Balanced((Finding("EK326", f"Balanced {what}.", level=Level.NOTE),))
-    plain, before = trial.snr(source, source, "plain")
-    balanced, after = trial.snr(source, open_artifact(output), "balanced")
-    rise = f"from {before:.1f} to {after:.1f} dB on samples held back from calibration"
-    if balanced is not None and after >= before + _WORTH_DB:
+    plain, before = trial.snrs(source, source, "plain")
+    balanced, after = trial.snrs(source, open_artifact(output), "balanced")
+    samples = f"the mean of {len(after)} samples held back from calibration"
+    rise = f"from {before.mean():.1f} to {after.mean():.1f} dB, {samples}"
+    if balanced is not None and (plain is None or _is_better(before, after)):
         message = f"Balanced {what}, which raised the SNR {rise}."
         return Balanced((Finding("EK326", message, level=Level.NOTE),), balanced)
     files.copy_file(source.path, output)
     message = f"Balancing {what} would change the SNR {rise}; they were left as they are."
     return Balanced((Finding("EK327", message, level=Level.NOTE),), plain)
+
+
+def _is_better(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
+    """Whether the rise is worth something, and more than chance makes of a few samples."""
+    rise = after - before
+    chance = 0.0 if len(rise) == 1 else _STANDARD_ERRORS * float(rise.std(ddof=1)) / len(rise) ** 0.5
+    return bool(rise.mean() >= max(_WORTH_DB, chance))
 
 
 def _equalized(source: Artifact, calibration: Mapping[str, Array], imbalance_db: float) -> Equalization:
