@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from edgekit.artifact import Artifact, Format
@@ -12,8 +13,8 @@ from edgekit.passes._layer_search import Progress, Searched
 from edgekit.passes._layers import Twins, snr_db
 from edgekit.passes._layers_onnx import OnnxTwins
 from edgekit.passes._layers_tflite import TFLiteTwins
-from edgekit.passes.choose_ranges import choose_ranges
-from edgekit.passes.correct_bias import correct_bias
+from edgekit.passes.choose_ranges import Ranges, Seen
+from edgekit.passes.correct_bias import Correction, FloatSide, correct_bias
 from edgekit.passes.reconstruct import reconstruct
 from edgekit.passes.search_rounding import search_rounding
 from edgekit.ranges import RangeMethod
@@ -51,44 +52,36 @@ def _ranges_and_biases(subject: Subject, output: Path) -> list[Finding]:
 
     A clipped range shifts means, which biases take out: judged without them, the better of two ranges may look worse.
     """
-    twins = subject.twins
-    exact = list(twins.float_probe.outputs(subject.held_back))
-    plain = snr_db(twins.probe, subject.held_back, exact)
+    twins, job = subject.twins, subject.job
+    known = FloatSide.of(twins, job.calibration, subject.held_back)
+    plain = snr_db(twins.probe, subject.held_back, known.outputs)
+    made, seen = [(twins, "")], Seen(twins, job.calibration, subject.seed)
     methods: tuple[RangeMethod, ...] = ("auto", "mse") if subject.ranges == "auto" else (subject.ranges,)
-    made = [_corrected(subject, twins, "")]
-    for method in methods:
-        again, what = _with_ranges(subject, method, output)
-        made.append(_corrected(subject, again, what))
+    made += [_with_ranges(subject, seen.choose(method), output) for method in methods]
+
+    def corrected(one: Twins, rounds: int) -> Correction:
+        return correct_bias(
+            one, calibration=job.calibration, held_back=subject.held_back, known=known, rounds=rounds
+        )
+
     # A method that was asked for by its name is not second-guessed.
-    best = max(made, key=lambda one: one.snr_db) if subject.ranges == "auto" else made[-1]
+    nearest, ranges = made[-1]
+    if subject.ranges == "auto":
+        nearest, ranges = max(made, key=lambda one: corrected(one[0], rounds=1).snr_after_db)
+    best = corrected(nearest, rounds=3)
     output.write_bytes(best.model)
     if best.model == twins.quantized:
         return []
     message = (
-        f"Ranges of activations{best.ranges} and corrected biases took the SNR from {plain:.1f} to "
-        f"{best.snr_db:.1f} dB on samples held back from calibration."
+        f"Ranges of activations{ranges} and corrected biases took the SNR from {plain:.1f} to "
+        f"{best.snr_after_db:.1f} dB on samples held back from calibration."
     )
     return [Finding("EK328", message, level=Level.NOTE)]
 
 
-@dataclass(frozen=True)
-class _Corrected:
-    """A file with corrected biases, its SNR in dB on samples held back, and how its ranges were chosen, in words."""
-
-    model: bytes
-    snr_db: float
-    ranges: str
-
-
-def _corrected(subject: Subject, twins: Twins, ranges: str) -> _Corrected:
-    found = correct_bias(twins, calibration=subject.job.calibration, held_back=subject.held_back)
-    return _Corrected(found.model, found.snr_after_db, ranges)
-
-
-def _with_ranges(subject: Subject, method: RangeMethod, output: Path) -> tuple[Twins, str]:
-    """The file that the engine writes with ranges by one method, and in words what they are."""
+def _with_ranges(subject: Subject, chosen: Ranges, output: Path) -> tuple[Twins, str]:
+    """The file that the engine writes with other ranges, and in words what they are."""
     job = subject.job
-    chosen = choose_ranges(subject.twins, calibration=job.calibration, method=method, seed=subject.seed)
     # With every range given an engine has no use for samples, but ONNX Runtime's does not go without.
     few = {name: values[: batch_size(job.source)] for name, values in job.calibration.items()}
     if chosen.ranges:
@@ -98,8 +91,10 @@ def _with_ranges(subject: Subject, method: RangeMethod, output: Path) -> tuple[T
     return subject.twins, f" ({methods})"
 
 
-def _correct_bias(subject: Subject, output: Path) -> list[Finding]:
-    found = correct_bias(subject.twins, calibration=subject.job.calibration, held_back=subject.held_back)
+def _correct_bias(subject: Subject, output: Path, *, rounds: int = 3) -> list[Finding]:
+    found = correct_bias(
+        subject.twins, calibration=subject.job.calibration, held_back=subject.held_back, rounds=rounds
+    )
     output.write_bytes(found.model)
     if found.snr_after_db == found.snr_before_db:
         return []
@@ -146,6 +141,7 @@ def _searched(
 CORRECTIONS: Mapping[str, Callable[[Subject, Path], list[Finding]]] = {
     "ranges_and_biases": _ranges_and_biases,
     "correct_bias": _correct_bias,
+    "correct_bias_once": partial(_correct_bias, rounds=1),
     "search_rounding": _search_rounding,
     "reconstruct": _reconstruct,
 }

@@ -1,6 +1,5 @@
 """Runs the steps of a plan, one after the other, each from file to file."""
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -37,8 +36,6 @@ from edgekit.tensor import Array
 
 # Channels are far from balanced where int8 makes so much more noise in them than it would have to.
 _IMBALANCE_DB = 6.0
-# What a trial of balanced channels does to both models.
-_TRIED = frozenset({"quantize", "correct_bias", "ranges_and_biases"})
 
 
 @dataclass(frozen=True)
@@ -103,8 +100,7 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
                 job = Job(made[-1], settings.recipe, path, calibration, settings.batch)
                 findings += engine(candidate.engine).quantize(job)
             elif step == "equalize":
-                following = tuple(itertools.takewhile(_TRIED.__contains__, candidate.steps[index + 1 :]))
-                tried = Candidate(candidate.engine, following)
+                tried = _trial_of(candidate)
                 balanced = _balance(made[-1], path, source, tried, settings)
                 findings += balanced.findings
                 kept = balanced.kept
@@ -126,7 +122,7 @@ def run(candidate: Candidate, source: Artifact, settings: Settings, folder: Path
             made.append(open_artifact(path))
             if kept is not None:
                 # The trial has done the next steps with the very file that was chosen.
-                done = following
+                done = tried.steps
                 calibration = _renamed(settings.calibration, source, made[-1])
                 job = replace(job, source=made[-1], calibration=calibration, batch=settings.batch)
                 made.append(kept.artifact)
@@ -148,6 +144,12 @@ def _renamed(samples: Mapping[str, Array], source: Artifact, current: Artifact) 
     """Samples of the source's inputs under the names that the inputs have by now."""
     names = align(source.inputs, current.inputs)
     return {names[name]: values for name, values in samples.items()}
+
+
+def _trial_of(candidate: Candidate) -> Candidate:
+    """What a trial of balanced channels does to both models: biases decide much, and are soon corrected once."""
+    is_corrected = any(step in CORRECTIONS for step in candidate.steps)
+    return Candidate(candidate.engine, ("quantize", "correct_bias_once") if is_corrected else ("quantize",))
 
 
 def _balance(

@@ -158,7 +158,12 @@ class Probe(ABC):
         rows: Counter[int] = Counter()
         for layer, values in self._read(layers, some(samples)):
             flat = values if layer.window else values.reshape(-1, layer.weights.shape[0])
-            sums[layer.position] = sums.get(layer.position, 0.0) + flat.sum(axis=0, dtype=np.float64)
+            # One sample after the other is added up in double precision.
+            total = flat[0] if len(flat) == 1 else flat.sum(axis=0, dtype=np.float64)
+            if layer.position in sums:
+                sums[layer.position] += total
+            else:
+                sums[layer.position] = total.astype(np.float64)
             rows[layer.position] += len(flat)
         found = {}
         for layer in layers:

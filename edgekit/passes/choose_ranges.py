@@ -9,6 +9,7 @@ count, because the bias takes it out.
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,6 +27,40 @@ class Ranges:
 
     ranges: Mapping[str, Range]
     methods: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What calibration samples show of every activation, and at some positions of what every layer reads."""
+
+    twins: Twins
+    calibration: Mapping[str, Array]
+    seed: int
+
+    def choose(self, method: RangeMethod = "auto", *, bits: int = 8) -> Ranges:
+        """The ranges by one of ``edgekit.ranges.METHODS`` for every activation, or by ``"auto"``."""
+        if method == "auto":
+            layers = {layer.position: layer for layer in self.twins.layers}
+            chosen = [
+                _best(one, observed, [(layers[place], self._rows[place]) for place in one.layers], bits)
+                for one, observed in zip(self.twins.activations, self._observed, strict=True)
+            ]
+        else:
+            chosen = [(method, METHODS[method](observed, bits)) for observed in self._observed]
+        ranges = {
+            name: ends
+            for activation, (_, ends) in zip(self.twins.activations, chosen, strict=True)
+            for name in activation.names
+        }
+        return Ranges(ranges, Counter(name for name, _ in chosen))
+
+    @cached_property
+    def _observed(self) -> list[Observed]:
+        return _observed(self.twins, self.twins.activations, self.calibration)
+
+    @cached_property
+    def _rows(self) -> dict[int, Floats]:
+        return _rows(self.twins, self.calibration, self.seed)
 
 
 def choose_ranges(
@@ -48,22 +83,7 @@ def choose_ranges(
     Returns:
         The ranges.
     """
-    activations = twins.activations
-    seen = _observed(twins, activations, calibration)
-    if method == "auto":
-        rows, layers = _rows(twins, calibration, seed), {layer.position: layer for layer in twins.layers}
-        chosen = [
-            _best(activation, observed, [(layers[place], rows[place]) for place in activation.layers], bits)
-            for activation, observed in zip(activations, seen, strict=True)
-        ]
-    else:
-        chosen = [(method, METHODS[method](observed, bits)) for observed in seen]
-    ranges = {
-        name: ends
-        for activation, (_, ends) in zip(activations, chosen, strict=True)
-        for name in activation.names
-    }
-    return Ranges(ranges, Counter(name for name, _ in chosen))
+    return Seen(twins, calibration, seed).choose(method, bits=bits)
 
 
 def _observed(

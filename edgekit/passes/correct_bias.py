@@ -10,12 +10,11 @@ activation functions behind a layer do not matter; it needs samples, but no labe
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from edgekit.passes._layers import Change, Floats, Layer, Means, Twins, snr_db
 from edgekit.tensor import Array
 
-# Round 0 takes the float model's means; each further one measures those of the corrected model, in which one
-# more layer sees inputs whose own shift is gone.
 _ROUNDS = 3
 # A smaller gain in SNR on some dozens of samples may be chance.
 WORTH_DB = 0.5
@@ -33,8 +32,27 @@ class Correction:
     snr_after_db: float
 
 
+@dataclass(frozen=True)
+class FloatSide:
+    """What the float file gives on the samples held back, and the means of what its layers read in calibration."""
+
+    outputs: list[dict[str, Array]]
+    means: Means
+
+    @classmethod
+    def of(cls, twins: Twins, calibration: Mapping[str, Array], held_back: Mapping[str, Array]) -> Self:
+        """Run the float file."""
+        probe = twins.float_probe
+        return cls(list(probe.outputs(held_back)), probe.means(twins.layers, calibration))
+
+
 def correct_bias(
-    twins: Twins, *, calibration: Mapping[str, Array], held_back: Mapping[str, Array]
+    twins: Twins,
+    *,
+    calibration: Mapping[str, Array],
+    held_back: Mapping[str, Array],
+    known: FloatSide | None = None,
+    rounds: int = _ROUNDS,
 ) -> Correction:
     """Correct the biases of convolutions and fully connected layers.
 
@@ -42,18 +60,21 @@ def correct_bias(
         twins: The float file, and the one with integer weights and activations that was made from it.
         calibration: Samples that the means are taken from, by input name: ``{"x": (256, 32, 32, 3)}``.
         held_back: Other samples; a correction that brings their outputs less than 0.5 dB nearer is not kept.
+        known: What the float file gives on both, where that is known already.
+        rounds: Round 0 takes the float model's means; each further one measures those of the corrected model, in
+            which one more layer sees inputs whose own shift is gone.
 
     Returns:
         The nearest of the files that were tried, the quantized file itself included.
     """
     layers = twins.layers
-    exact = list(twins.float_probe.outputs(held_back))
+    known = known or FloatSide.of(twins, calibration, held_back)
+    exact, wanted = known.outputs, known.means
     before = best_snr = snr_db(twins.probe, held_back, exact)
     best = current = twins
     if layers:
-        wanted = twins.float_probe.means(layers, calibration)
         means = wanted
-        for round_index in range(_ROUNDS):
+        for round_index in range(rounds):
             if round_index:
                 means = current.probe.means(layers, calibration)
             current = twins.changed(
