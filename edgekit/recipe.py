@@ -61,6 +61,7 @@ ALIASES: Mapping[str, str] = {
 }
 
 _FLOAT32 = PRECISIONS["float32"]
+_GRANULARITIES = ("per_channel", "per_tensor")
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A precision for the whole model, and rules for layers that differ."""
+    """A precision for the whole model, and rules for layers that differ.
+
+    ``is_per_tensor``: integer weights have one scale for a tensor, and not one for each output channel.
+    """
 
     name: str
     default: Precision
     rules: tuple[Rule, ...] = ()
+    is_per_tensor: bool = False
 
     @classmethod
     def load(cls, name: str) -> Self:
@@ -114,9 +119,9 @@ class Recipe:
 
     @classmethod
     def _from_toml(cls, path: Path) -> Self:
-        """Read ``schema = 1``, ``base``, and ``[[rules]]`` with ``layers``, ``operators``, ``precision``."""
+        """Read ``schema = 1``, ``base``, ``granularity``, ``[[rules]]`` of ``layers``, ``operators``, ``precision``."""
         document = _read_toml(path)
-        _check_keys(document, {"schema", "base", "rules", "name"}, f"{path}")
+        _check_keys(document, {"schema", "base", "granularity", "rules", "name"}, f"{path}")
         if document.get("schema") != 1:
             raise UsageError("EK904", f"{path} has no 'schema = 1'.", "Put schema = 1 in its first line.")
         rules = []
@@ -131,7 +136,11 @@ class Recipe:
                 )
             )
         base = _precision(document.get("base", "float32"))
-        return cls(document.get("name", path.stem), base, tuple(rules))
+        granularity = document.get("granularity", _GRANULARITIES[0])
+        if granularity not in _GRANULARITIES:
+            raise unknown(f"granularity in {path}", str(granularity), list(_GRANULARITIES))
+        is_per_tensor = granularity == "per_tensor"
+        return cls(document.get("name", path.stem), base, tuple(rules), is_per_tensor)
 
     def keeping_float(self, layers: Sequence[str]) -> Self:
         """This recipe with the layers whose names match one of the regular expressions left float32."""
@@ -160,7 +169,8 @@ class Recipe:
             {"layers": rule.layers, "operators": list(rule.operators), "precision": rule.precision.name}
             for rule in self.rules
         ]
-        return {"name": self.name, "base": self.default.name, "rules": rules}
+        document = {"name": self.name, "base": self.default.name, "rules": rules}
+        return document | ({"granularity": "per_tensor"} if self.is_per_tensor else {})
 
 
 def recipe_names() -> list[str]:

@@ -1,7 +1,7 @@
 """What a target asks of a quantized file, and whether a file is what it asks for."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgekit.artifact import Artifact, Format
 from edgekit.errors import TargetError
@@ -46,6 +46,8 @@ def choose(target: Target | None, recipe: str | Recipe | None, io: IOType | None
             f"Let the output end with .{target.formats.values[0]}.",
         )
     chosen = asked or target.default_recipe
+    if "per_channel" not in target.granularity.values:
+        chosen = replace(chosen, is_per_tensor=True)
     integer = output is Format.TFLITE and chosen.default.mode is Mode.STATIC
     ends: IOType = io or (target.io.values[0] if integer else "float32")
     said = tuple(_said(target, chosen, ends, own_recipe=asked is None, own_io=io is None))
@@ -59,6 +61,9 @@ def _said(target: Target, recipe: Recipe, io: IOType, *, own_recipe: bool, own_i
     if own_io and io != "float32":
         text = f"{target.name} chose {io} for inputs and outputs. {target.io.note}".strip()
         yield Finding("EK380", text, "--io chooses another.", Level.NOTE)
+    if "per_channel" not in target.granularity.values:
+        text = f"{target.name} wants one scale for all weights of a layer. {target.granularity.note}".strip()
+        yield Finding("EK380", text, f"See {target.granularity.source}.", Level.NOTE)
     needed = _type(recipe.default)
     if needed not in target.dtypes.values:
         computes = ", ".join(target.dtypes.values)

@@ -8,8 +8,10 @@ import pytest
 import edgekit
 from edgekit.artifact import Artifact, Format
 from edgekit.cli._group import run
-from edgekit.errors import TargetError
+from edgekit.engines import tensorflow
+from edgekit.errors import TargetError, UsageError
 from edgekit.operators import Operand, Operator
+from edgekit.recipe import Recipe
 from edgekit.target import Fact, Target
 from edgekit.targeting import choose, judge
 
@@ -94,6 +96,29 @@ def test_a_file_is_quantized_for_its_target(models, tmp_path, npu):
     # It has more than 1,000 bytes.
     assert "EK384" in codes(quantized.findings)
     assert "EK383" not in codes(quantized.findings)
+
+
+@pytest.mark.parametrize("suffix", ["tflite", "onnx"])
+def test_a_target_without_scales_per_channel_gets_one_for_each_tensor(models, tmp_path, npu, suffix):
+    target = replace(npu, formats=fact(suffix), granularity=fact("per_tensor"), io=fact("float32"))
+    assert "TFLiteConverter" in tensorflow.refuses(choose(target, None, None, Format(suffix)).recipe)
+    model, output = getattr(models, f"{suffix}_cnn"), tmp_path / f"npu.{suffix}"
+    found = edgekit.quantize(model, output, target=target, calibration=models.train_data, effort="high")
+    weights = [operand for operator in found.read_back.operators for operand in operator.weights]
+    assert len(weights) >= 4
+    assert max(len(operand.scales) for operand in weights) <= 1
+    assert any("one scale for all weights of a layer" in finding.message for finding in found.findings)
+    assert found.read_back.snr_db > 15
+
+
+def test_a_recipe_file_may_ask_for_one_scale_for_each_tensor(tmp_path):
+    recipe = tmp_path / "coarse.toml"
+    recipe.write_text('schema = 1\nbase = "int8"\ngranularity = "per_tensor"\n')
+    assert Recipe.load(str(recipe)).is_per_tensor
+    recipe.write_text('schema = 1\nbase = "int8"\ngranularity = "per_tenser"\n')
+    with pytest.raises(UsageError, match="per_tenser") as caught:
+        Recipe.load(str(recipe))
+    assert "per_tensor" in caught.value.hint
 
 
 def test_a_target_by_name_on_the_command_line(models, tmp_path, capsys):

@@ -9,6 +9,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator, MutableMapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,34 +120,41 @@ def _engine_recipe(recipe: Recipe) -> list[dict[str, Any]]:
     manager = RecipeManager()
     anything = TFLOperationName.ALL_SUPPORTED
     known = {name.value: name for name in TFLOperationName}
-    _add(manager, _ANY_LAYER, anything, recipe.default)
+    add = partial(_add, manager, is_per_tensor=recipe.is_per_tensor)
+    add(_ANY_LAYER, anything, recipe.default)
     for index, rule in enumerate(recipe.rules):
         # Rules with an equal pattern would be merged into the place of the first: a comment keeps them apart.
         pattern = f"{rule.layers or _ANY_LAYER}(?#{index})"
         operators = [known[name.upper()] for name in rule.operators if name.upper() in known]
         for operator in operators or ([] if rule.operators else [anything]):
-            _add(manager, pattern, operator, rule.precision)
+            add(pattern, operator, rule.precision)
     rules: list[dict[str, Any]] = manager.get_quantization_recipe()
     return rules
 
 
-def _add(manager: "RecipeManager", pattern: str, operator: Any, precision: Precision) -> None:
+def _add(
+    manager: "RecipeManager", pattern: str, operator: Any, precision: Precision, *, is_per_tensor: bool
+) -> None:
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
-    from ai_edge_quantizer.qtyping import TFLOperationName
+    from ai_edge_quantizer.qtyping import QuantGranularity, TFLOperationName
 
+    granularity = QuantGranularity.TENSORWISE if is_per_tensor else QuantGranularity.CHANNELWISE
     match precision.mode:
         case Mode.FLOAT32:
             manager.add_quantization_config(pattern, operator, algorithm_key=AlgorithmName.NO_QUANTIZE)
         case Mode.FLOAT16:
             manager.add_weight_only_config(pattern, operator, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
         case Mode.WEIGHT_ONLY:
-            manager.add_weight_only_config(pattern, operator, precision.weight_bits)
+            manager.add_weight_only_config(pattern, operator, precision.weight_bits, granularity)
         case Mode.DYNAMIC:
-            manager.add_dynamic_config(pattern, operator, precision.weight_bits)
+            manager.add_dynamic_config(pattern, operator, precision.weight_bits, granularity)
         case Mode.STATIC:
-            manager.add_static_config(pattern, operator, precision.activation_bits, precision.weight_bits)
+            bits = precision.activation_bits, precision.weight_bits
+            manager.add_static_config(pattern, operator, *bits, granularity)
     if operator == TFLOperationName.ALL_SUPPORTED and precision in _DEPTHWISE:
-        _add(manager, f"{pattern}(?#depthwise)", TFLOperationName.DEPTHWISE_CONV_2D, _DEPTHWISE[precision])
+        depthwise = TFLOperationName.DEPTHWISE_CONV_2D
+        instead = _DEPTHWISE[precision]
+        _add(manager, f"{pattern}(?#depthwise)", depthwise, instead, is_per_tensor=is_per_tensor)
 
 
 # XNNPACK has no hybrid depthwise kernel: a dynamic one runs outside it, three times slower than in float.

@@ -81,7 +81,7 @@ def _static(model: "ModelProto", job: Job, folder: Path) -> "ModelProto":
         output,
         _Reader(job),
         quant_format=QuantFormat.QDQ,
-        per_channel=True,
+        per_channel=not job.recipe.is_per_tensor,
         activation_type=QuantType.QInt16 if precision.activation_bits == 16 else QuantType.QInt8,
         weight_type=QuantType.QInt4 if precision.weight_bits == 4 else QuantType.QInt8,
         nodes_to_exclude=_kept_float(model, job.recipe),
@@ -104,7 +104,7 @@ def _dynamic(model: "ModelProto", job: Job, folder: Path) -> "ModelProto":
     quantize_dynamic(
         model,
         output,
-        per_channel=True,
+        per_channel=not job.recipe.is_per_tensor,
         weight_type=QuantType.QInt8,
         nodes_to_exclude=_kept_float(model, job.recipe),
     )

@@ -27,6 +27,8 @@ def refuses(recipe: Recipe) -> str:
     """Why the converter cannot follow the recipe."""
     if recipe.rules:
         return "TFLiteConverter has one precision for the whole model"
+    if recipe.is_per_tensor:
+        return "TFLiteConverter gives each channel of the weights a scale"
     if recipe.default.name not in _OPTIMIZATIONS:
         return f"TFLiteConverter has no {recipe.default.name}"
     return ""
