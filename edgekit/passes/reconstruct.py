@@ -17,13 +17,12 @@ import numpy as np
 from edgekit.passes._layer_search import Progress, Searched, layer_by_layer
 from edgekit.passes._layers import Change, Floats, Layer, Twins
 from edgekit.passes._moments import Moments, moments
+from edgekit.passes._steps import best_steps
 from edgekit.passes.search_rounding import descend
 from edgekit.tensor import Array
 
 # Of the mean variance of the inputs.
 _RIDGE = 0.1
-# Steps that are tried, as shares of the one by which nothing is clipped.
-_STEPS = np.linspace(1.0, 0.4, 25)
 
 
 def reconstruct(
@@ -65,7 +64,7 @@ def _fitted(layer: Layer, seen: Moments) -> Change:
         metric = covariance + ridge * np.eye(size)
         fitted[:, part] = np.linalg.solve(metric, (crossed + ridge * np.eye(size)) @ exact[:, part])
         noise.append((part, metric))
-    steps = _steps(layer, fitted, noise)
+    steps = best_steps(layer, fitted, noise)
     targets = fitted / steps[:, None]
     integers = np.clip(np.rint(targets), -layer.limit, layer.limit)
     for part, metric in noise:
@@ -74,22 +73,3 @@ def _fitted(layer: Layer, seen: Moments) -> Change:
     wanted = (exact * seen.mean_wanted[:, :, None]).sum(axis=1).ravel()
     # Groups follow one another in the order of the output channels.
     return Change(layer.shaped(integers).astype(np.int8), layer.bias + wanted - given, steps.ravel())
-
-
-def _steps(layer: Layer, fitted: Floats, noise: list[tuple[slice, Floats]]) -> Floats:
-    """The step of each output channel by which rounding to the nearest costs least: (groups, outputs of a group)."""
-    largest = np.abs(fitted).max(axis=1)
-    if not layer.is_per_channel:
-        largest = np.full_like(largest, largest.max())
-    whole = np.maximum(largest / layer.limit, 1e-12)
-    costs = np.stack([_cost(fitted, share * whole, layer.limit, noise) for share in _STEPS])
-    if not layer.is_per_channel:
-        costs = np.broadcast_to(costs.sum(axis=(1, 2), keepdims=True), costs.shape)
-    return np.asarray(whole * _STEPS[costs.argmin(axis=0)])
-
-
-def _cost(fitted: Floats, steps: Floats, limit: int, noise: list[tuple[slice, Floats]]) -> Floats:
-    """The squared error of each output channel, rounded to the nearest: (groups, outputs of a group)."""
-    error = fitted - np.clip(np.rint(fitted / steps[:, None]), -limit, limit) * steps[:, None]
-    parts = [(error[:, part] * (metric @ error[:, part])).sum(axis=1) for part, metric in noise]
-    return np.asarray(sum(parts))

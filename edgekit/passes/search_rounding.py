@@ -14,6 +14,7 @@ import numpy as np
 from edgekit.passes._layer_search import Progress, Searched, layer_by_layer
 from edgekit.passes._layers import Change, Floats, Layer, Twins, some
 from edgekit.passes._moments import Moments, moments
+from edgekit.passes._steps import best_steps
 from edgekit.tensor import Array
 
 _SWEEPS = 6
@@ -30,7 +31,7 @@ def search_rounding(
     seconds: float = float("inf"),
     progress: Progress | None = None,
 ) -> Searched:
-    """Search the rounding of convolutions and fully connected layers, layer by layer from the first.
+    """Search steps and rounding of convolutions and fully connected layers, layer by layer from the first.
 
     Args:
         twins: The float file, and the one with integer weights and activations that was made from it.
@@ -54,17 +55,20 @@ def search_rounding(
 
 
 def _searched(layer: Layer, seen: Moments) -> Change | None:
-    """Other integers for a layer, and the bias that takes out what they shift on average."""
-    exact, rounded = (layer.columns(values / layer.steps) for values in (layer.weights, layer.rounded))
-    before = np.rint(rounded)
-    integers = before.copy()
-    for part, covariance, _ in seen.blocks():
-        integers[:, part] = descend(integers[:, part], exact[:, part], covariance, layer.limit)
-    if (integers == before).all():
+    """Other steps and integers for a layer, and the bias that takes out what they shift on average."""
+    exact, before = (layer.columns(values) for values in (layer.weights, layer.rounded))
+    noise = [(part, covariance) for part, covariance, _ in seen.blocks()]
+    steps = best_steps(layer, exact, noise)[:, None]
+    targets = exact / steps
+    integers = np.clip(np.rint(targets), -layer.limit, layer.limit)
+    for part, covariance in noise:
+        integers[:, part] = descend(integers[:, part], targets[:, part], covariance, layer.limit)
+    change = before - integers * steps
+    if np.allclose(change, 0, atol=1e-9 * np.abs(before).max()):
         return None
-    change = layer.shaped(before - integers) * layer.steps
-    shift = (layer.columns(change) * seen.mean_wanted[:, :, None]).sum(axis=1).ravel()
-    return Change(layer.shaped(integers).astype(np.int8), layer.rounded_bias + shift)
+    shift = (change * seen.mean_wanted[:, :, None]).sum(axis=1).ravel()
+    # Groups follow one another in the order of the output channels.
+    return Change(layer.shaped(integers).astype(np.int8), layer.rounded_bias + shift, steps.ravel())
 
 
 def descend(integers: Floats, exact: Floats, covariance: Floats, limit: int) -> Floats:
