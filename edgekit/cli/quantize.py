@@ -53,7 +53,7 @@ Examples:
 )
 @click.option(
     "--max-drop",
-    type=click.FloatRange(min=0),
+    type=float,
     metavar="POINTS",
     help="The largest drop, 0.5 is half a point: more fails, and edgekit says what mends it.",
 )

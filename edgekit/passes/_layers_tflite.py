@@ -93,7 +93,7 @@ class TFLiteProbe(Probe):
             raise ModelError("EK410", message, "Try another recipe or engine.", detail=str(error)) from error
         signature = next(iter(self._interpreter._get_full_signature_list().values()))
         self._inputs: dict[str, int] = signature["inputs"]
-        self._outputs = {name: self._before_squashing(index) for name, index in signature["outputs"].items()}
+        self._outputs = _before_squashing(content, signature["outputs"])
         self._batch = int(self._interpreter.get_input_details()[0]["shape"][0])
         self._details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
         self._places = places
@@ -116,18 +116,6 @@ class TFLiteProbe(Probe):
         for _ in self._runs(samples):
             for index in wanted:
                 yield index, self._output(index)
-
-    def _before_squashing(self, output: int) -> int:
-        """The input of the softmax or sigmoid that makes an output; the output itself where none does."""
-        makers: dict[int, tuple[str, int]] = {}
-        for operator in self._interpreter._get_ops_details():
-            for made in operator["outputs"]:
-                # A delegate comes after the operators that it runs in their place.
-                makers.setdefault(int(made), (operator["op_name"], int(operator["inputs"][0])))
-        found = output
-        while makers.get(found, ("",))[0] in {"QUANTIZE", "DEQUANTIZE"}:
-            found = makers[found][1]
-        return makers[found][1] if makers.get(found, ("",))[0] in {"SOFTMAX", "LOGISTIC"} else output
 
     def _read(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Iterator[tuple[Layer, Array]]:
         for _ in self._runs(samples):
@@ -160,6 +148,29 @@ class TFLiteProbe(Probe):
         values: Array = self._interpreter.get_tensor(index)
         parameters = _quantization(self._details[index])
         return values if parameters is None else dequantize(values, parameters)
+
+
+def _before_squashing(content: bytes, outputs: Mapping[str, int]) -> dict[str, int]:
+    """The inputs of the softmax or sigmoid that make outputs; an output itself where none does."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    kinds = schema.BuiltinOperator
+    model = schema.Model.GetRootAs(content, 0)
+    graph, makers = model.Subgraphs(0), dict[int, tuple[int, int]]()
+    for operator in map(graph.Operators, range(graph.OperatorsLength())):
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if operator.InputsLength():
+            for made in map(operator.Outputs, range(operator.OutputsLength())):
+                makers[made] = (kind, operator.Inputs(0))
+    found = {}
+    for name, output in outputs.items():
+        place = output
+        while makers.get(place, (-1, 0))[0] in {kinds.QUANTIZE, kinds.DEQUANTIZE}:
+            place = makers[place][1]
+        is_squashed = makers.get(place, (-1, 0))[0] in {kinds.SOFTMAX, kinds.LOGISTIC}
+        found[name] = makers[place][1] if is_squashed else output
+    return found
 
 
 def _quantization(detail: Mapping[str, Any]) -> Quantization | None:

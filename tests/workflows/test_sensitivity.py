@@ -118,7 +118,8 @@ def test_keras_models_are_converted_first(models, tmp_path, wanted):
     )
     file = tmp_path / "spared.toml"
     found.write_recipe(file)
-    made = quantized(models.keras_cnn, tmp_path / f"spared.{wanted}", models.train_data, str(file))
+    output = tmp_path / f"spared.{wanted}"
+    made = quantized(models.keras_cnn, output, models.train_data, str(file), effort="low")
     assert made.read_back.describe_operators()["float"] >= 1
     assert made.read_back.snr_db == pytest.approx(found.spared.snr_db, abs=4)
     assert "EK322" not in {finding.code for finding in made.findings}
