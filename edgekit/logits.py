@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.artifact import Artifact, Format, align
-from edgekit.passes._layers import Probe
+from edgekit.passes._layers import Probe, worst_snr_db
 from edgekit.passes._layers_onnx import OnnxProbe
 from edgekit.passes._layers_tflite import TFLiteProbe
 from edgekit.passes.add_signature import add_signature
@@ -29,11 +29,7 @@ def logits_snr_db(original: Artifact, quantized: Artifact, inputs: Mapping[str, 
     Raises:
         ModelError: The runtime cannot run one of the files.
     """
-    exact, measured = _outputs(original, quantized, inputs)
-    return min(
-        difference(np.array([row[name] for row in exact]), np.array([row[name] for row in measured])).snr_db
-        for name in exact[0]
-    )
+    return worst_snr_db(*_outputs(original, quantized, inputs))
 
 
 def logits_snrs_db(

@@ -3,14 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import numpy_helper
 
 import edgekit
 from edgekit.artifact import Artifact, Format
 from edgekit.cli._group import run
 from edgekit.engines import tensorflow
 from edgekit.errors import TargetError, UsageError
-from edgekit.operators import Operand, Operator
+from edgekit.operators import Operand, Operator, operators
 from edgekit.recipe import Recipe
 from edgekit.target import Fact, Target
 from edgekit.targeting import choose, judge
@@ -98,15 +100,31 @@ def test_a_file_is_quantized_for_its_target(models, tmp_path, npu):
     assert "EK383" not in codes(quantized.findings)
 
 
+def scales_of_weights(path):
+    """How many scales each constant of more than one axis has."""
+    if path.suffix == ".tflite":
+        found = operators(path, Format.TFLITE)
+        return [len(operand.scales) for operator in found for operand in operator.weights]
+    graph = onnx.load(path).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    return [
+        numpy_helper.to_array(stored[node.input[1]]).size
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and len(getattr(stored.get(node.input[0]), "dims", ())) > 1
+    ]
+
+
 @pytest.mark.parametrize("suffix", ["tflite", "onnx"])
 def test_a_target_without_scales_per_channel_gets_one_for_each_tensor(models, tmp_path, npu, suffix):
     target = replace(npu, formats=fact(suffix), granularity=fact("per_tensor"), io=fact("float32"))
     assert "TFLiteConverter" in tensorflow.refuses(choose(target, None, None, Format(suffix)).recipe)
     model, output = getattr(models, f"{suffix}_cnn"), tmp_path / f"npu.{suffix}"
     found = edgekit.quantize(model, output, target=target, calibration=models.train_data, effort="high")
-    weights = [operand for operator in found.read_back.operators for operand in operator.weights]
-    assert len(weights) >= 4
-    assert max(len(operand.scales) for operand in weights) <= 1
+    edgekit.quantize(model, tmp_path / f"usual.{suffix}", recipe="int8", calibration=models.train_data)
+    counts, usual = (scales_of_weights(tmp_path / f"{name}.{suffix}") for name in ("npu", "usual"))
+    assert len(counts) == len(usual) >= 4
+    assert set(counts) == {1}
+    assert max(usual) > 1
     assert any("one scale for all weights of a layer" in finding.message for finding in found.findings)
     assert found.read_back.snr_db > 15
 

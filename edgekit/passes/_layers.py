@@ -221,7 +221,11 @@ class Twins(Protocol):
 
 def snr_db(probe: Probe, held_back: Mapping[str, Array], exact: list[dict[str, Array]]) -> float:
     """The SNR of the worst output, where ``exact`` are the float model's."""
-    measured = list(probe.outputs(held_back))
+    return worst_snr_db(exact, list(probe.outputs(held_back)))
+
+
+def worst_snr_db(exact: Sequence[Mapping[str, Array]], measured: Sequence[Mapping[str, Array]]) -> float:
+    """The SNR in dB of the worst output over all samples, which both hold by the same names."""
     return min(
         difference(np.array([row[name] for row in exact]), np.array([row[name] for row in measured])).snr_db
         for name in exact[0]
