@@ -18,6 +18,7 @@ from edgekit.debugging.structure import CLIPS
 from edgekit.debugging.tflite import TfliteGraph
 from edgekit.errors import ModelError
 from edgekit.passes._layers_tflite import TFLiteTwins
+from edgekit.passes.correct_bias import corrected_bias
 from edgekit.pipeline import Settings, run
 from edgekit.plan import Candidate, Effort, Equalize, plan_quantization
 from edgekit.ranges import RangeMethod
@@ -287,11 +288,9 @@ def _corrected(original: bytes, quantized: bytes, calibration: Mapping[str, Arra
     means = twins.float_probe.means(twins.layers, calibration)
     found: dict[str, Array] = {}
     for layer in twins.layers:
-        seen = means[layer.position]
-        shift = layer.mean_output(layer.weights, seen) - layer.mean_output(layer.rounded, seen)
         bias = int(tree.subgraphs[0].operators[layer.position].inputs[2])
         shape = tree.subgraphs[0].tensors[bias].shape
-        found[str(bias)] = (layer.bias + shift).reshape(shape).astype(np.float32)
+        found[str(bias)] = corrected_bias(layer, means, means).reshape(shape).astype(np.float32)
     return found
 
 

@@ -78,7 +78,7 @@ def correct_bias(
             if round_index:
                 means = current.probe.means(layers, calibration)
             current = twins.changed(
-                {layer.position: Change(bias=_bias(layer, wanted, means)) for layer in layers}
+                {layer.position: Change(bias=corrected_bias(layer, wanted, means)) for layer in layers}
             )
             snr = snr_db(current.probe, held_back, exact)
             if best_snr >= _NEAR_DB and snr < best_snr + _STEP_DB:
@@ -90,7 +90,7 @@ def correct_bias(
     return Correction(best.quantized, before, best_snr)
 
 
-def _bias(layer: Layer, wanted: Means, seen: Means) -> Floats:
+def corrected_bias(layer: Layer, wanted: Means, seen: Means) -> Floats:
     """The bias by which the mean output over what the layer sees is that of the float layer."""
     return (
         layer.bias
