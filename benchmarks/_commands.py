@@ -1,5 +1,6 @@
 """Times two commands against each other: in turn, as whole processes, with the ratio pair by pair."""
 
+import os
 import statistics
 import subprocess
 import time
@@ -34,9 +35,13 @@ class Paired:
 
 
 def seconds(command: Sequence[str]) -> float:
-    """How long a command takes as a whole process; one that fails ends the benchmark."""
+    """How long a command takes as a whole process; one that fails ends the benchmark.
+
+    Python may write what it compiles, as it does for users: else each process would compile every module anew.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     taken = time.perf_counter() - started
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")

@@ -99,6 +99,7 @@ def _bare_ways(case: Case, folder: Path) -> Iterator[tuple[str, str, Path, list[
     source = edgekit.open_artifact(case.path)
     if source.format is Format.ONNX:
         yield "onnxruntime", "ort_static.py", case.path, []
+        yield "onnxruntime per channel", "ort_static.py", case.path, ["per-channel"]
         return
     if source.format is not Format.TFLITE:
         yield "tflite-converter", "tflite_converter.py", case.path, []

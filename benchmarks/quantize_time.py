@@ -10,18 +10,64 @@ balances channels, chooses ranges and corrects biases.
 
 import argparse
 import itertools
-import os
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import _commands
+from _cases import ASSETS, CASES, UNLABELLED
 
+import edgekit
 from edgekit.passes.add_signature import add_signature
 
 LIMITS = {"none": 1.15, "low": 3.0}
 _COUNT = "256"
+_IMAGES = "data/cifar10_train20k.npz"
 _BARE = Path(__file__).parent / "bare"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model with data, and the script that quantizes it with the library alone."""
+
+    title: str
+    engine: str
+    model: Path
+    data: Path
+    script: str
+    more: tuple[str, ...] = ()
+
+    def commands(self, effort: str, folder: Path) -> tuple[list[str], list[str]]:
+        """Ours and the bare one."""
+        suffix = ".onnx" if self.engine == "onnxruntime" else ".tflite"
+        ours = ["edgekit", "quantize", self.model, "-o", folder / f"ours{suffix}", "--overwrite", "-r", "int8"]
+        ours += ["--calibration", self.data, "--calibration-samples", _COUNT, "--engine", self.engine]
+        bare = [sys.executable, _BARE / self.script, self.model, self.data, _COUNT, folder / f"bare{suffix}"]
+        return [str(part) for part in (*ours, "--effort", effort)], [str(part) for part in (*bare, *self.more)]
+
+
+def pairs_of(folder: Path) -> list[Pair]:
+    """The models, prepared in a folder."""
+    # The bare engine refuses files without a signature, such as this one: it gets a copy that has one.
+    resnet = folder / "resnet.tflite"
+    resnet.write_bytes(add_signature((ASSETS / "mlperf-tiny-ic/pretrainedResnet.tflite").read_bytes()))
+    digits = Path(__file__).parents[1] / "examples" / "digits"
+    converter = (digits / "model.keras", digits / "calibration.npz", "tflite_converter.py")
+    found = [
+        Pair(".tflite, ai-edge-quantizer", "ai-edge-quantizer", resnet, ASSETS / _IMAGES, "aeq_static.py"),
+        Pair("Keras, TFLiteConverter", "tensorflow", *converter),
+    ]
+    resnet_onnx = folder / "resnet.onnx"
+    edgekit.convert(ASSETS / "mlperf-tiny-ic/pretrainedResnet.h5", resnet_onnx)
+    onnx = {"ResNet8": (resnet_onnx, ASSETS / _IMAGES)}
+    for case in (*CASES, *UNLABELLED):
+        if case.name in {"vww-onnx", "fastestdet"}:
+            onnx[case.name] = (case.path, case.data(folder)[0])
+    for name, (model, data) in onnx.items():
+        title = f"{name}, ONNX Runtime"
+        found.append(Pair(title, "onnxruntime", model, data, "ort_static.py", ("per-channel",)))
+    return found
 
 
 def main() -> int:
@@ -31,36 +77,13 @@ def main() -> int:
     )
     parser.add_argument("--pairs", type=int, default=5)
     pairs = parser.parse_args().pairs
-    assets = Path(os.environ.get("EDGEKIT_ASSETS", Path(__file__).parents[2] / "shared" / "assets"))
-    data = assets / "data" / "cifar10_train20k.npz"
-    digits = Path(__file__).parents[1] / "examples" / "digits"
     failed = False
-    with tempfile.TemporaryDirectory() as folder:
-        output = str(Path(folder) / "ours.tflite")
-        # The bare engine refuses files without a signature, such as this one: it gets a copy that has one.
-        resnet = Path(folder) / "resnet.tflite"
-        resnet.write_bytes(add_signature((assets / "mlperf-tiny-ic/pretrainedResnet.tflite").read_bytes()))
-        keras, small = digits / "model.keras", digits / "calibration.npz"
-        cases = [
-            (".tflite, ai-edge-quantizer", resnet, data, "aeq_static.py"),
-            ("Keras, TFLiteConverter", keras, small, "tflite_converter.py"),
-        ]
-        for effort, (title, model, samples, script) in itertools.product(LIMITS, cases):
-            engine = "tensorflow" if model.suffix == ".keras" else "ai-edge-quantizer"
-            ours = ["edgekit", "quantize", str(model), "-o", output, "--overwrite", "-r", "int8"]
-            ours += ["--calibration", str(samples), "--calibration-samples", _COUNT, "--engine", engine]
-            ours += ["--effort", effort]
-            bare = [
-                sys.executable,
-                str(_BARE / script),
-                str(model),
-                str(samples),
-                _COUNT,
-                f"{folder}/bare.tflite",
-            ]
-            result = _commands.paired(ours, bare, pairs=pairs)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for effort, pair in itertools.product(LIMITS, pairs_of(folder)):
+            result = _commands.paired(*pair.commands(effort, folder), pairs=pairs)
             failed |= result.ratio > LIMITS[effort]
-            print(f"{title}, --effort {effort}: {result.sentence(LIMITS[effort])}", flush=True)
+            print(f"{pair.title}, --effort {effort}: {result.sentence(LIMITS[effort])}", flush=True)
     return int(failed)
 
 

@@ -3,22 +3,21 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from edgekit.artifact import Artifact, Format
 from edgekit.engines import Job, engine
 from edgekit.findings import Finding, Level
 from edgekit.passes._layer_search import Progress, Searched
-from edgekit.passes._layers import Twins, snr_db
+from edgekit.passes._layers import Twins
 from edgekit.passes._layers_onnx import OnnxTwins
 from edgekit.passes._layers_tflite import TFLiteTwins
 from edgekit.passes.choose_ranges import Ranges, Seen
-from edgekit.passes.correct_bias import Correction, FloatSide, correct_bias
+from edgekit.passes.correct_bias import FloatSide, correct_bias
 from edgekit.passes.reconstruct import reconstruct
 from edgekit.passes.search_rounding import search_rounding
+from edgekit.passes.set_ranges_onnx import set_ranges_onnx
 from edgekit.ranges import RangeMethod
-from edgekit.sampling import batch_size
 from edgekit.tensor import Array
 
 
@@ -53,48 +52,42 @@ def _ranges_and_biases(subject: Subject, output: Path) -> list[Finding]:
     A clipped range shifts means, which biases take out: judged without them, the better of two ranges may look worse.
     """
     twins, job = subject.twins, subject.job
-    known = FloatSide.of(twins, job.calibration, subject.held_back)
-    plain = snr_db(twins.probe, subject.held_back, known.outputs)
-    made, seen = [(twins, "")], Seen(twins, job.calibration, subject.seed)
+    seen = Seen.of(twins, job.calibration, subject.seed)
+    known = FloatSide(list(twins.float_probe.outputs(subject.held_back)), seen.means)
     methods: tuple[RangeMethod, ...] = ("auto", "mse") if subject.ranges == "auto" else (subject.ranges,)
-    made += [_with_ranges(subject, seen.choose(method), output) for method in methods]
-
-    def corrected(one: Twins, rounds: int) -> Correction:
-        return correct_bias(
-            one, calibration=job.calibration, held_back=subject.held_back, known=known, rounds=rounds
-        )
-
+    made = [(twins, ""), *(_with_ranges(subject, seen.choose(method), output) for method in methods)]
+    found = [
+        (correct_bias(one, calibration=job.calibration, held_back=subject.held_back, known=known), ranges)
+        for one, ranges in made
+    ]
     # A method that was asked for by its name is not second-guessed.
-    nearest, ranges = made[-1]
-    if subject.ranges == "auto":
-        nearest, ranges = max(made, key=lambda one: corrected(one[0], rounds=1).snr_after_db)
-    best = corrected(nearest, rounds=3)
+    is_free = subject.ranges == "auto"
+    best, ranges = max(found, key=lambda one: one[0].snr_after_db) if is_free else found[-1]
     output.write_bytes(best.model)
     if best.model == twins.quantized:
         return []
     message = (
-        f"Ranges of activations{ranges} and corrected biases took the SNR from {plain:.1f} to "
+        f"Ranges of activations{ranges} and corrected biases took the SNR from {found[0][0].snr_before_db:.1f} to "
         f"{best.snr_after_db:.1f} dB on samples held back from calibration."
     )
     return [Finding("EK328", message, level=Level.NOTE)]
 
 
 def _with_ranges(subject: Subject, chosen: Ranges, output: Path) -> tuple[Twins, str]:
-    """The file that the engine writes with other ranges, and in words what they are."""
+    """The file with other ranges, and in words what they are."""
     job = subject.job
-    # With every range given an engine has no use for samples, but ONNX Runtime's does not go without.
-    few = {name: values[: batch_size(job.source)] for name, values in job.calibration.items()}
+    if chosen.ranges and subject.quantized.format is Format.ONNX:
+        output.write_bytes(set_ranges_onnx(subject.quantized.path.read_bytes(), chosen.ranges))
+    elif chosen.ranges:
+        engine(subject.engine).quantize(replace(job, output=output, ranges=chosen.ranges, calibration={}))
     if chosen.ranges:
-        engine(subject.engine).quantize(replace(job, output=output, ranges=chosen.ranges, calibration=few))
         subject = replace(subject, quantized=replace(subject.quantized, path=output))
     methods = ", ".join(f"{count} by {name}" for name, count in sorted(chosen.methods.items()))
     return subject.twins, f" ({methods})"
 
 
-def _correct_bias(subject: Subject, output: Path, *, rounds: int = 3) -> list[Finding]:
-    found = correct_bias(
-        subject.twins, calibration=subject.job.calibration, held_back=subject.held_back, rounds=rounds
-    )
+def _correct_bias(subject: Subject, output: Path) -> list[Finding]:
+    found = correct_bias(subject.twins, calibration=subject.job.calibration, held_back=subject.held_back)
     output.write_bytes(found.model)
     if found.snr_after_db == found.snr_before_db:
         return []
@@ -141,7 +134,6 @@ def _searched(
 CORRECTIONS: Mapping[str, Callable[[Subject, Path], list[Finding]]] = {
     "ranges_and_biases": _ranges_and_biases,
     "correct_bias": _correct_bias,
-    "correct_bias_once": partial(_correct_bias, rounds=1),
     "search_rounding": _search_rounding,
     "reconstruct": _reconstruct,
 }

@@ -35,7 +35,7 @@ from edgekit.recipe import Recipe
 from edgekit.tensor import Array
 
 # Channels are far from balanced where int8 makes so much more noise in them than it would have to.
-_IMBALANCE_DB = 6.0
+_IMBALANCE_DB = 10.0
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _renamed(samples: Mapping[str, Array], source: Artifact, current: Artifact) 
 def _trial_of(candidate: Candidate) -> Candidate:
     """What a trial of balanced channels does to both models: biases decide much, and are soon corrected once."""
     is_corrected = any(step in CORRECTIONS for step in candidate.steps)
-    return Candidate(candidate.engine, ("quantize", "correct_bias_once") if is_corrected else ("quantize",))
+    return Candidate(candidate.engine, ("quantize", "correct_bias") if is_corrected else ("quantize",))
 
 
 def _balance(

@@ -20,6 +20,8 @@ _CLIPPED_SHARE = 1e-4
 # Ends are tried at so many fractions of the extremes.
 _TRIED_ENDS = np.linspace(0.2, 1.0, 41)
 _SEARCH_ROUNDS = 2
+# Of the values of one call so many are counted: they tell the shape of a histogram.
+_COUNTED = 1 << 12
 
 Range = tuple[float, float]
 RangeMethod = Literal["auto", "min-max", "moving-average", "percentile", "mse", "entropy"]
@@ -43,13 +45,13 @@ class Observed:
 
     def add(self, values: Array) -> None:
         """Take in the values of one call: ``(1, 32, 32, 16)``."""
-        flat = np.asarray(values, np.float64).ravel()
-        low, high = float(flat.min()), float(flat.max())
+        low, high = float(values.min()), float(values.max())
         self.low, self.high = min(self.low, low), max(self.high, high)
         before = self.moving or (low, high)
         self.moving = (_averaged(before[0], low), _averaged(before[1], high))
         self._widen(max(-low, high))
         if self.width:
+            flat = _sparse(values.ravel()).astype(np.float64)
             places = np.clip(np.floor(flat / self.width).astype(np.int64) + BINS, 0, 2 * BINS - 1)
             self.counts += np.bincount(places, minlength=2 * BINS)
             self.counts[BINS] -= flat.size - np.count_nonzero(flat)
@@ -70,6 +72,14 @@ class Observed:
     def middles(self) -> NDArray[np.float64]:
         """The value in the middle of each bin."""
         return np.asarray((np.arange(-BINS, BINS) + 0.5) * self.width, np.float64)
+
+
+def _sparse(flat: Array) -> Array:
+    """At most so many of the values, evenly spread over every channel wherever the axis of channels is."""
+    step = -(-flat.size // _COUNTED)
+    while math.gcd(step, flat.size) > 1:
+        step += 1
+    return flat[::step]
 
 
 def _averaged(average: float, value: float) -> float:

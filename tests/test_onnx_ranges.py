@@ -12,6 +12,7 @@ from edgekit.engines.onnxruntime import quantize
 from edgekit.passes._layers_onnx import OnnxTwins
 from edgekit.passes.choose_ranges import choose_ranges
 from edgekit.passes.prepare_onnx import prepare_onnx
+from edgekit.passes.set_ranges_onnx import set_ranges_onnx
 from edgekit.recipe import Recipe
 
 
@@ -110,6 +111,23 @@ def test_given_ranges_reach_the_file_as_given(job):
     for name, (low, high) in ranges.items():
         scale, zero_point = grid_of(low, high, job.recipe)
         assert written[name] == (pytest.approx(scale, rel=1e-5), zero_point)
+
+
+def test_ranges_set_in_a_file_are_those_that_the_quantizer_writes(job):
+    names = activations(job)
+    plain = job.output.read_bytes()
+    ranges = {name: (-0.25 - index, 3.0 + 0.5 * index) for index, name in enumerate(names)}
+    quantize(Job(job.source, job.recipe, job.output, job.calibration, ranges=ranges))
+    wanted = grids(job.output), OnnxTwins(job.source.path.read_bytes(), job.output.read_bytes()).layers
+    job.output.write_bytes(set_ranges_onnx(plain, ranges))
+    written = grids(job.output), OnnxTwins(job.source.path.read_bytes(), job.output.read_bytes()).layers
+    assert written[0] == wanted[0]
+    assert len(written[1]) == len(wanted[1]) > 1
+    for one, other in zip(written[1], wanted[1], strict=True):
+        assert np.array_equal(one.rounded, other.rounded)
+        # Each rounding of a bias may take half of a step.
+        assert np.abs(one.rounded_bias - other.rounded_bias).max() < 1e-3
+    onnxruntime.InferenceSession(job.output)
 
 
 def test_tensors_without_a_range_keep_their_extremes(job):

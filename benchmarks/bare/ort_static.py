@@ -1,12 +1,12 @@
-"""What a user would write with ONNX Runtime's quantizer alone: MODEL DATA COUNT OUTPUT."""
+"""What a user would write with ONNX Runtime's quantizer alone: MODEL DATA COUNT OUTPUT [per-channel]."""
 
 import sys
 
 import numpy as np
 import onnxruntime
-from onnxruntime.quantization import CalibrationDataReader, quant_pre_process, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quant_pre_process, quantize_static
 
-model, data, count, output = sys.argv[1:]
+model, data, count, output, *granularity = sys.argv[1:]
 inputs = [entry.name for entry in onnxruntime.InferenceSession(model).get_inputs()]
 
 
@@ -28,4 +28,7 @@ class Reader(CalibrationDataReader):
 
 prepared = f"{output}.prepared.onnx"
 quant_pre_process(model, prepared, skip_symbolic_shape=True)
-quantize_static(prepared, output, Reader())
+if granularity:
+    quantize_static(prepared, output, Reader(), per_channel=True, activation_type=QuantType.QInt8)
+else:
+    quantize_static(prepared, output, Reader())

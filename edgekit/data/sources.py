@@ -1,7 +1,7 @@
 """What every kind of source gives: raw batches, and those samples of them that are wanted."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -77,10 +77,10 @@ def select(source: Source, indices: Sequence[int], size: int) -> Iterator[Batch]
             pending.append(batch.at([indices[i] - batch.first for i in range(start, position)], 0))
         while sum(part.count for part in pending) >= size:
             merged = merge(pending, 0)
-            yield merged.at(range(size), taken)
+            yield replace(merged.part(0, size), first=taken)
             taken += size
             rest = merged.count - size
-            pending = [merged.at(range(size, merged.count), 0)] if rest else []
+            pending = [replace(merged.part(size, merged.count), first=0)] if rest else []
         if position == len(indices):
             break
     if pending:
@@ -88,7 +88,9 @@ def select(source: Source, indices: Sequence[int], size: int) -> Iterator[Batch]
 
 
 def merge(parts: Sequence[Batch], first: int) -> Batch:
-    """Several batches as one."""
+    """Several batches as one; a single one is not copied."""
+    if len(parts) == 1:
+        return replace(parts[0], first=first)
     labels = [part.labels for part in parts if part.labels is not None]
     names = parts[0].inputs
     inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in names}

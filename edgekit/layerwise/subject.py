@@ -290,7 +290,7 @@ def _corrected(original: bytes, quantized: bytes, calibration: Mapping[str, Arra
     for layer in twins.layers:
         bias = int(tree.subgraphs[0].operators[layer.position].inputs[2])
         shape = tree.subgraphs[0].tensors[bias].shape
-        found[str(bias)] = corrected_bias(layer, means, means).reshape(shape).astype(np.float32)
+        found[str(bias)] = corrected_bias(layer, means).reshape(shape).astype(np.float32)
     return found
 
 

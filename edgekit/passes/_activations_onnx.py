@@ -33,10 +33,7 @@ def activations(
     after = clipped(original)
     members = defaultdict[str, list[str]](list)
     for node in quantized.node:
-        if node.op_type != "QuantizeLinear":
-            continue
-        # A scale is named after the tensor that it was made for; what comes behind a pool has the same one.
-        for name in (node.input[1].removesuffix("_scale"), node.input[0]):
+        for name in ranged(node):
             if name in known:
                 members[node.input[1]].append(name)
     readers = defaultdict[str, list[tuple[int, str]]](list)
@@ -57,6 +54,14 @@ def activations(
         for names in (list(dict.fromkeys(found)) for found in members.values())
         for read in [[after.get(name, name) for name in names]]
     ]
+
+
+def ranged(node: "NodeProto") -> list[str]:
+    """The tensors of the float graph, if they are there, whose range a node of the quantized one rounds to."""
+    if node.op_type != "QuantizeLinear":
+        return []
+    # A scale is named after the tensor that it was made for; what comes behind a pool has the same one.
+    return [node.input[1].removesuffix("_scale"), node.input[0]]
 
 
 def clipped(graph: "GraphProto") -> dict[str, str]:

@@ -87,9 +87,13 @@ def gathered(values: Iterable[tuple[int, Array]]) -> dict[int, Seen]:
 
 def _joined(before: Seen | None, values: Array, count: int) -> Seen:
     """One more sample after ``count`` others."""
-    rows = values.reshape(-1, values.shape[-1])
-    power = np.einsum("ij,ij->j", rows, rows) / len(rows)
-    now = Seen(*(one.astype(np.float64) for one in (rows.min(0), rows.max(0), rows.mean(0), power)))
+    # Not as rows: tensors with channels in front would have to be copied for that.
+    *axes, last = range(values.ndim)
+    power = np.einsum(values, [*axes, last], values, [*axes, last], [last]) / (
+        values.size // values.shape[-1]
+    )
+    found = (values.min(tuple(axes)), values.max(tuple(axes)), values.mean(tuple(axes)), power)
+    now = Seen(*(one.astype(np.float64) for one in found))
     if before is None:
         return now
     return Seen(

@@ -53,10 +53,17 @@ class Layer:
         """What each sum reads: (1, 8, 8, 16) into a 3x3 layer of 16 groups to (16, 64, 9); to (1, 64, 144) of one."""
         if self.window is None:
             return values.reshape(1, -1, self.weights.shape[0])
-        patches = np.concatenate([self.window.patches(image) for image in values])
-        grouped = patches.reshape(
-            -1, patches.shape[2] * patches.shape[3], self.groups, self.weights.shape[2]
-        ).transpose(2, 0, 1, 3)
+        return self._grouped(np.concatenate([self.window.patches(image) for image in values]))
+
+    def some_rows(self, values: Array, count: int, generator: np.random.Generator) -> Array:
+        """The same for at most so many positions of each image, drawn at random; all rows of what is no image."""
+        if self.window is None:
+            return self.rows(values)
+        return self._grouped(np.stack([self.window.some(image, count, generator) for image in values]))
+
+    def _grouped(self, patches: Array) -> Array:
+        taps = self.window.kernel[0] * self.window.kernel[1] if self.window else 1
+        grouped = patches.reshape(-1, taps, self.groups, self.weights.shape[2]).transpose(2, 0, 1, 3)
         return grouped.reshape(*grouped.shape[:2], -1)
 
     def mean_output(self, weights: Floats, means: Floats) -> Floats:
@@ -94,6 +101,16 @@ class Window:
                     self._reach(row, 0, output[0]), self._reach(column, 1, output[1])
                 ]
         return taps
+
+    def some(self, image: Array, count: int, generator: np.random.Generator) -> Array:
+        """What at most so many outputs see: (height, width, channels) to (count, kernel, kernel, channels)."""
+        padded = np.pad(image, (*self.padding, (0, 0)))
+        height, width = (self._count(padded.shape[axis], axis) for axis in (0, 1))
+        chosen = generator.choice(height * width, min(count, height * width), replace=False)
+        reach = [np.arange(self.kernel[axis]) * self.dilations[axis] for axis in (0, 1)]
+        rows = (chosen // width)[:, None] * self.strides[0] + reach[0]
+        columns = (chosen % width)[:, None] * self.strides[1] + reach[1]
+        return np.asarray(padded[rows[:, :, None], columns[:, None, :]])
 
     def _count(self, size: int, axis: int) -> int:
         return (size - (self.kernel[axis] - 1) * self.dilations[axis] - 1) // self.strides[axis] + 1
@@ -136,6 +153,18 @@ class Change:
     steps: Floats | None = None
 
 
+@dataclass(frozen=True)
+class Call:
+    """What one run of a file held.
+
+    ``inputs`` are what goes into layers, as it is stored, by their positions; ``values`` are float tensors by their
+    names, and of one that is only clipped, what is left of it.
+    """
+
+    inputs: Mapping[int, Array]
+    values: Mapping[str, Array]
+
+
 class Probe(ABC):
     """A loaded file whose inner tensors can be read."""
 
@@ -149,40 +178,57 @@ class Probe(ABC):
 
     def inputs(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Iterator[tuple[Layer, Array]]:
         """What goes into every layer, as real numbers with channels last, sample by sample."""
-        for layer, values in self._read(layers, samples):
-            yield layer, self._real(layer, values)
+        for call in self.calls(layers, (), samples):
+            for layer in layers:
+                yield layer, self.real(layer, call.inputs[layer.position])
 
     def means(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Means:
         """The mean of every layer's input, tap by tap, over the first 128 samples; by the layer's position."""
-        sums: dict[int, Floats] = {}
-        rows: Counter[int] = Counter()
-        for layer, values in self._read(layers, some(samples)):
+        sums = InputSums(layers)
+        for call in self.calls(layers, (), some(samples)):
+            sums.add(call)
+        return sums.means(self)
+
+    @abstractmethod
+    def calls(
+        self, layers: Sequence[Layer], names: Sequence[str], samples: Mapping[str, Array]
+    ) -> Iterator[Call]:
+        """What goes into these layers and what these tensors hold, sample by sample."""
+
+    @abstractmethod
+    def real(self, layer: Layer, values: Array) -> Array:
+        """The real numbers that stored ones stand for, with channels last."""
+
+
+class InputSums:
+    """Sums of what goes into layers, from which their means come."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = layers
+        self._sums: dict[int, Floats] = {}
+        self._rows: Counter[int] = Counter()
+
+    def add(self, call: Call) -> None:
+        """Take in one run of the file."""
+        for layer in self._layers:
+            values = call.inputs[layer.position]
             flat = values if layer.window else values.reshape(-1, layer.weights.shape[0])
             # One sample after the other is added up in double precision.
-            total = flat[0] if len(flat) == 1 else flat.sum(axis=0, dtype=np.float64)
-            if layer.position in sums:
-                sums[layer.position] += total
+            total = flat if len(flat) == 1 else flat.sum(axis=0, dtype=np.float64, keepdims=True)
+            if layer.position in self._sums:
+                self._sums[layer.position] += total
             else:
-                sums[layer.position] = total.astype(np.float64)
-            rows[layer.position] += len(flat)
+                self._sums[layer.position] = total.astype(np.float64)
+            self._rows[layer.position] += len(flat)
+
+    def means(self, probe: Probe) -> Means:
+        """The mean of every input, tap by tap; ``probe`` is what the runs were of."""
         found = {}
-        for layer in layers:
+        for layer in self._layers:
             # Means are linear: those of real numbers and of single taps follow from the mean of what is stored.
-            mean = self._real(layer, sums[layer.position] / rows[layer.position])
+            mean = probe.real(layer, self._sums[layer.position] / self._rows[layer.position])[0]
             found[layer.position] = mean if layer.window is None else layer.window.means(mean)
         return found
-
-    @abstractmethod
-    def values(self, names: Sequence[str], samples: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
-        """The values of float tensors by name, sample by sample; of one that is only clipped, what is left of it."""
-
-    @abstractmethod
-    def _read(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Iterator[tuple[Layer, Array]]:
-        """What goes into every layer, as it is stored, with channels last."""
-
-    @abstractmethod
-    def _real(self, layer: Layer, values: Array) -> Array:
-        """The real numbers that stored ones stand for."""
 
 
 class Twins(Protocol):
@@ -235,3 +281,8 @@ def worst_snr_db(exact: Sequence[Mapping[str, Array]], measured: Sequence[Mappin
 def some(samples: Mapping[str, Array]) -> dict[str, Array]:
     """The first 128 samples, which are enough for means and covariances."""
     return {name: values[:_SAMPLES] for name, values in samples.items()}
+
+
+def others(samples: Mapping[str, Array]) -> dict[str, Array]:
+    """All but those."""
+    return {name: values[_SAMPLES:] for name, values in samples.items()}

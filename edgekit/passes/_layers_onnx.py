@@ -13,8 +13,8 @@ import numpy as np
 
 from edgekit.errors import ModelError
 from edgekit.passes._activations_onnx import activations, clipped
-from edgekit.passes._layers import Activation, Change, Floats, Layer, Probe, Window, same_padding
-from edgekit.passes._onnx_constants import Constants, Stored
+from edgekit.passes._layers import Activation, Call, Change, Floats, Layer, Probe, Window, same_padding
+from edgekit.passes._onnx_constants import Constants
 from edgekit.sampling import in_batches
 from edgekit.tensor import Array
 
@@ -101,6 +101,7 @@ class OnnxProbe(Probe):
 
         self._content = content
         self._places = places
+        self._sessions: dict[frozenset[str], Any] = {}
         graph = onnx.load_from_string(content).graph
         stored = {tensor.name for tensor in graph.initializer}
         inputs = [value for value in graph.input if value.name not in stored]
@@ -114,43 +115,43 @@ class OnnxProbe(Probe):
     def outputs(self, samples: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
         """See ``Probe``."""
         wanted = list(self._outputs.values())
+        session = self._giving(wanted)
         for feed in self._feeds(samples):
-            yield dict(zip(self._outputs, _run(self._session, wanted, feed), strict=True))
+            yield dict(zip(self._outputs, _run(session, wanted, feed), strict=True))
 
-    def values(self, names: Sequence[str], samples: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+    def calls(
+        self, layers: Sequence[Layer], names: Sequence[str], samples: Mapping[str, Array]
+    ) -> Iterator[Call]:
         """See ``Probe``."""
         import onnx
 
-        inner = [name for name in names if name not in self._dtypes]
-        after = clipped(onnx.load_from_string(self._content).graph)
-        places = [after.get(name, name) for name in inner]
-        session = _exposing(self._content, places)
+        after = clipped(onnx.load_from_string(self._content).graph) if names else {}
+        values = {name: name if name in self._dtypes else after.get(name, name) for name in names}
+        inputs = {layer.position: self._places[layer.position] for layer in layers}
+        wanted = sorted({*values.values(), *inputs.values()} - set(self._dtypes))
+        # Of all layers, so that those who ask for one after the other get the same session.
+        session = self._giving([*self._places.values(), *wanted])
         for feed in self._feeds(samples):
-            yield from zip(inner, _run(session, places, feed), strict=True)
-            yield from ((name, feed[name]) for name in names if name in feed)
+            seen = feed | dict(zip(wanted, _run(session, wanted, feed), strict=True))
+            yield Call(
+                {position: seen[name] for position, name in inputs.items()},
+                {name: seen[left] for name, left in values.items()},
+            )
 
-    def _read(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Iterator[tuple[Layer, Array]]:
-        wanted = sorted({self._places[layer.position] for layer in layers} - set(self._dtypes))
-        for feed in self._feeds(samples):
-            seen = feed | dict(zip(wanted, _run(self._exposed, wanted, feed), strict=True))
-            for layer in layers:
-                yield layer, _channels_last(seen[self._places[layer.position]], layer)
-
-    def _real(self, layer: Layer, values: Array) -> Array:
-        del layer
-        return values
+    def real(self, layer: Layer, values: Array) -> Array:
+        """See ``Probe``."""
+        return _channels_last(values, layer)
 
     def _feeds(self, samples: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
         for batch in in_batches(samples, self._batch):
             yield {name: values.astype(self._dtypes[name], copy=False) for name, values in batch.items()}
 
-    @cached_property
-    def _session(self) -> Any:
-        return _exposing(self._content, self._outputs.values())
-
-    @cached_property
-    def _exposed(self) -> Any:
-        return _exposing(self._content, set(self._places.values()) - set(self._dtypes))
+    def _giving(self, names: Iterable[str]) -> Any:
+        """A session with these tensors among its outputs."""
+        wanted = frozenset(names) - set(self._dtypes)
+        if wanted not in self._sessions:
+            self._sessions[wanted] = _exposing(self._content, wanted)
+        return self._sessions[wanted]
 
 
 def _exposing(content: bytes, names: Iterable[str]) -> Any:
@@ -372,11 +373,7 @@ def _write_bias(constants: Constants, places: _Places, bias: Floats, steps: Floa
     if stored is not None and stored.dtype == "float32":
         constants.write(node, index, stored, bias.reshape(stored.values.shape))
     elif stored is None or stored.dtype == "int32":
-        # The sums are in steps of the input times those of the weights, and so is the bias that is added to them.
-        scale = np.asarray(constants.step_behind(places.node.input[0])) * steps
-        zeros = np.zeros(scale.size, np.int64)
-        fresh = Stored(bias, "int32", scale, zeros, 0, steps.size > 1)
         shape = bias.shape if stored is None else stored.values.shape
-        constants.write(node, index, fresh, np.rint(bias / scale).reshape(shape))
+        constants.write_bias(node, index, bias.reshape(shape), steps)
     else:
         constants.write_on_new_grid(node, index, stored, bias)

@@ -13,7 +13,7 @@ from edgekit import flatbuffer
 from edgekit.errors import ModelError
 from edgekit.passes import _graph
 from edgekit.passes._activations import activations
-from edgekit.passes._layers import Activation, Change, Floats, Layer, Probe, Window, same_padding
+from edgekit.passes._layers import Activation, Call, Change, Floats, Layer, Probe, Window, same_padding
 from edgekit.sampling import in_batches
 from edgekit.tensor import Array, Quantization, dequantize, quantize
 
@@ -103,13 +103,6 @@ class TFLiteProbe(Probe):
         for _ in self._runs(samples):
             yield {name: self._output(index) for name, index in self._outputs.items()}
 
-    def values(self, names: Sequence[str], samples: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
-        """See ``Probe``."""
-        places = {detail["name"]: index for index, detail in self._details.items()}
-        for _ in self._runs(samples):
-            for name in names:
-                yield name, self._interpreter.get_tensor(places[name])
-
     def tensors(self, indices: Iterable[int], samples: Mapping[str, Array]) -> Iterator[tuple[int, Array]]:
         """Any tensors as real numbers, sample by sample."""
         wanted = list(indices)
@@ -117,12 +110,18 @@ class TFLiteProbe(Probe):
             for index in wanted:
                 yield index, self._output(index)
 
-    def _read(self, layers: Sequence[Layer], samples: Mapping[str, Array]) -> Iterator[tuple[Layer, Array]]:
+    def calls(
+        self, layers: Sequence[Layer], names: Sequence[str], samples: Mapping[str, Array]
+    ) -> Iterator[Call]:
+        """See ``Probe``."""
+        numbers = {detail["name"]: index for index, detail in self._details.items()} if names else {}
+        read = self._interpreter.get_tensor
         for _ in self._runs(samples):
-            for layer in layers:
-                yield layer, self._interpreter.get_tensor(self._places[layer.position])
+            inputs = {layer.position: read(self._places[layer.position]) for layer in layers}
+            yield Call(inputs, {name: read(numbers[name]) for name in names})
 
-    def _real(self, layer: Layer, values: Array) -> Array:
+    def real(self, layer: Layer, values: Array) -> Array:
+        """See ``Probe``."""
         parameters = _quantization(self._details[self._places[layer.position]])
         if parameters is None:
             return values

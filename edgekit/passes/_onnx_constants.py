@@ -106,6 +106,15 @@ class Constants:
         self._graph.node.insert(0 if before is None else list(self._graph.node).index(before), made)
         self._set(node, index, output)
 
+    def write_bias(self, node: "NodeProto", index: int, bias: Array, steps: Array) -> None:
+        """Give a layer with these steps of its weights another bias, in real numbers.
+
+        The sums are in steps of the input times those of the weights, and so is the bias that is added to them.
+        """
+        scale = np.asarray(self.step_behind(node.input[0])) * steps
+        fresh = Stored(bias, "int32", scale, _no_points(scale.size), 0, scale.size > 1)
+        self.write(node, index, fresh, np.rint(bias / scale))
+
     def write_on_new_grid(self, node: "NodeProto", index: int, stored: Stored, values: Array) -> None:
         """Give a node other real numbers in one scale of the same type, which is made for them."""
         low, high = _RANGES.get(stored.dtype) or (np.iinfo(stored.dtype).min, np.iinfo(stored.dtype).max)

@@ -9,11 +9,11 @@ count, because the bias takes it out.
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Self
 
 import numpy as np
 
-from edgekit.passes._layers import Activation, Floats, Layer, Twins, some
+from edgekit.passes._layers import Activation, Floats, InputSums, Layer, Means, Twins, others, some
 from edgekit.ranges import METHODS, Observed, Range, RangeMethod, fake_quantize
 from edgekit.tensor import Array
 
@@ -31,36 +31,65 @@ class Ranges:
 
 @dataclass(frozen=True)
 class Seen:
-    """What calibration samples show of every activation, and at some positions of what every layer reads."""
+    """What one run over calibration samples shows of the float file.
 
-    twins: Twins
-    calibration: Mapping[str, Array]
-    seed: int
+    ``observed`` are its activations. Of every layer by its position, ``rows`` are what its sums read at some
+    positions, (1, 1024, 72) for a 3x3 kernel over 8 channels, and ``means`` those of all that it reads, tap by tap.
+    """
+
+    activations: Sequence[Activation]
+    layers: Sequence[Layer]
+    observed: Sequence[Observed]
+    rows: Mapping[int, Floats]
+    means: Means
+
+    @classmethod
+    def of(cls, twins: Twins, calibration: Mapping[str, Array], seed: int) -> Self:
+        """Run the float file over all samples; of what layers read, the first 128 tell enough."""
+        layers, activations, probe = twins.layers, twins.activations, twins.float_probe
+        generator, rows, sums = (
+            np.random.default_rng(seed),
+            defaultdict[int, list[Array]](list),
+            InputSums(layers),
+        )
+        observed = [Observed() for _ in activations]
+        names = {
+            name: one
+            for activation, one in zip(activations, observed, strict=True)
+            for name in activation.names
+        }
+
+        def observe(values: Mapping[str, Array]) -> None:
+            for name, one in names.items():
+                one.add(values[name])
+
+        for call in probe.calls(layers, list(names), some(calibration)):
+            observe(call.values)
+            sums.add(call)
+            for layer in layers:
+                values = probe.real(layer, call.inputs[layer.position])
+                rows[layer.position].append(layer.some_rows(values, _POSITIONS, generator))
+        for call in probe.calls((), list(names), others(calibration)):
+            observe(call.values)
+        joined = {position: np.concatenate(parts, axis=1) for position, parts in rows.items()}
+        return cls(activations, layers, observed, joined, sums.means(probe))
 
     def choose(self, method: RangeMethod = "auto", *, bits: int = 8) -> Ranges:
         """The ranges by one of ``edgekit.ranges.METHODS`` for every activation, or by ``"auto"``."""
         if method == "auto":
-            layers = {layer.position: layer for layer in self.twins.layers}
+            layers = {layer.position: layer for layer in self.layers}
             chosen = [
-                _best(one, observed, [(layers[place], self._rows[place]) for place in one.layers], bits)
-                for one, observed in zip(self.twins.activations, self._observed, strict=True)
+                _best(one, observed, [(layers[place], self.rows[place]) for place in one.layers], bits)
+                for one, observed in zip(self.activations, self.observed, strict=True)
             ]
         else:
-            chosen = [(method, METHODS[method](observed, bits)) for observed in self._observed]
+            chosen = [(method, METHODS[method](observed, bits)) for observed in self.observed]
         ranges = {
             name: ends
-            for activation, (_, ends) in zip(self.twins.activations, chosen, strict=True)
+            for activation, (_, ends) in zip(self.activations, chosen, strict=True)
             for name in activation.names
         }
         return Ranges(ranges, Counter(name for name, _ in chosen))
-
-    @cached_property
-    def _observed(self) -> list[Observed]:
-        return _observed(self.twins, self.twins.activations, self.calibration)
-
-    @cached_property
-    def _rows(self) -> dict[int, Floats]:
-        return _rows(self.twins, self.calibration, self.seed)
 
 
 def choose_ranges(
@@ -83,29 +112,7 @@ def choose_ranges(
     Returns:
         The ranges.
     """
-    return Seen(twins, calibration, seed).choose(method, bits=bits)
-
-
-def _observed(
-    twins: Twins, activations: Sequence[Activation], calibration: Mapping[str, Array]
-) -> list[Observed]:
-    """What the calibration samples show of every activation."""
-    seen = [Observed() for _ in activations]
-    place = {name: index for index, activation in enumerate(activations) for name in activation.names}
-    for name, values in twins.float_probe.values(list(place), calibration):
-        seen[place[name]].add(values)
-    return seen
-
-
-def _rows(twins: Twins, calibration: Mapping[str, Array], seed: int) -> dict[int, Floats]:
-    """What the sums of every layer read, at some positions: (1, 1024, 72) for a 3x3 kernel over 8 channels."""
-    generator, found = np.random.default_rng(seed), defaultdict[int, list[Array]](list)
-    for layer, values in twins.float_probe.inputs(twins.layers, some(calibration)):
-        rows = layer.rows(values)
-        if layer.window and rows.shape[1] > _POSITIONS:
-            rows = rows[:, generator.choice(rows.shape[1], _POSITIONS, replace=False)]
-        found[layer.position].append(rows)
-    return {position: np.concatenate(parts, axis=1) for position, parts in found.items()}
+    return Seen.of(twins, calibration, seed).choose(method, bits=bits)
 
 
 def _best(

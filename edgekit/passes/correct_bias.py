@@ -15,12 +15,8 @@ from typing import Self
 from edgekit.passes._layers import Change, Floats, Layer, Means, Twins, snr_db
 from edgekit.tensor import Array
 
-_ROUNDS = 3
 # A smaller gain in SNR on some dozens of samples may be chance.
 WORTH_DB = 0.5
-# Where outputs are this near, a round that gains less than a tenth of a dB is the last one. Where they are far,
-# the first round may gain nothing yet: layers behind others see inputs that are still shifted.
-_NEAR_DB, _STEP_DB = 20.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,6 @@ def correct_bias(
     calibration: Mapping[str, Array],
     held_back: Mapping[str, Array],
     known: FloatSide | None = None,
-    rounds: int = _ROUNDS,
 ) -> Correction:
     """Correct the biases of convolutions and fully connected layers.
 
@@ -61,39 +56,25 @@ def correct_bias(
         calibration: Samples that the means are taken from, by input name: ``{"x": (256, 32, 32, 3)}``.
         held_back: Other samples; a correction that brings their outputs less than 0.5 dB nearer is not kept.
         known: What the float file gives on both, where that is known already.
-        rounds: Round 0 takes the float model's means; each further one measures those of the corrected model, in
-            which one more layer sees inputs whose own shift is gone.
 
     Returns:
-        The nearest of the files that were tried, the quantized file itself included.
+        The corrected file, or the quantized file itself where that is no farther away.
     """
-    layers = twins.layers
     known = known or FloatSide.of(twins, calibration, held_back)
-    exact, wanted = known.outputs, known.means
-    before = best_snr = snr_db(twins.probe, held_back, exact)
-    best = current = twins
-    if layers:
-        means = wanted
-        for round_index in range(rounds):
-            if round_index:
-                means = current.probe.means(layers, calibration)
-            current = twins.changed(
-                {layer.position: Change(bias=corrected_bias(layer, wanted, means)) for layer in layers}
-            )
-            snr = snr_db(current.probe, held_back, exact)
-            if best_snr >= _NEAR_DB and snr < best_snr + _STEP_DB:
-                break
-            if snr > best_snr:
-                best, best_snr = current, snr
-    if best_snr < before + WORTH_DB:
+    before = snr_db(twins.probe, held_back, known.outputs)
+    if not twins.layers:
         return Correction(twins.quantized, before, before)
-    return Correction(best.quantized, before, best_snr)
-
-
-def corrected_bias(layer: Layer, wanted: Means, seen: Means) -> Floats:
-    """The bias by which the mean output over what the layer sees is that of the float layer."""
-    return (
-        layer.bias
-        + layer.mean_output(layer.weights, wanted[layer.position])
-        - layer.mean_output(layer.rounded, seen[layer.position])
+    # Every layer is taken to read what it should: the biases before it are corrected at the same time. Means measured
+    # in the corrected file would take the same shift out twice, once there and once behind.
+    corrected = twins.changed(
+        {layer.position: Change(bias=corrected_bias(layer, known.means)) for layer in twins.layers}
     )
+    after = snr_db(corrected.probe, held_back, known.outputs)
+    if after < before + WORTH_DB:
+        return Correction(twins.quantized, before, before)
+    return Correction(corrected.quantized, before, after)
+
+
+def corrected_bias(layer: Layer, means: Means) -> Floats:
+    """The bias by which the mean output is that of the float layer, where what it reads has these means."""
+    return layer.bias + layer.mean_output(layer.weights - layer.rounded, means[layer.position])
