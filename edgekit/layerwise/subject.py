@@ -18,6 +18,7 @@ from edgekit.debugging.structure import CLIPS
 from edgekit.debugging.tflite import TfliteGraph
 from edgekit.errors import ModelError
 from edgekit.passes._layers_tflite import TFLiteTwins
+from edgekit.passes._moving import KEEPING_GRID
 from edgekit.passes.correct_bias import corrected_bias
 from edgekit.pipeline import Settings, run
 from edgekit.plan import Candidate, Effort, Equalize, plan_quantization
@@ -37,21 +38,6 @@ _AXES: Mapping[str, tuple[int, int | None]] = {
 }  # fmt: skip
 # The largest in 4, in size.
 _NARROW = 8
-# What comes out of these lies on the grid of what went in, value by value.
-_KEEP_GRID = frozenset(
-    {
-        "RESHAPE",
-        "SQUEEZE",
-        "EXPAND_DIMS",
-        "TRANSPOSE",
-        "MAX_POOL_2D",
-        "SLICE",
-        "STRIDED_SLICE",
-        "PAD",
-        "SPLIT",
-    }
-    | {"Reshape", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Slice", "Flatten", "Identity", "Pad"}
-)
 
 
 @dataclass(frozen=True)
@@ -322,7 +308,7 @@ def _places(graphs: tuple[Graph, Graph], pairing: Pairing) -> tuple[Place, ...]:
                 weights.get(first.key, {}),
                 grids.get(value.key),
                 bits.get(first.key),
-                value.kind in _KEEP_GRID,
+                value.kind in KEEPING_GRID,
                 first.kind,
                 tuple(dict.fromkeys((first.name, value.name))),
                 first.inputs,

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,21 @@ _MINUS = "\N{MINUS SIGN}"
 _UNKNOWN = "\N{EN DASH}"
 
 
-def environment() -> Any:
-    """Jinja's environment with the templates of this folder and the filters that all pages share."""
+def render(
+    template: str,
+    *,
+    is_scripted: bool = False,
+    filters: Mapping[str, Callable[..., str]] | None = None,
+    **values: Any,
+) -> str:
+    """A page as HTML.
+
+    Args:
+        template: One that fills the blocks of ``page.html``.
+        is_scripted: Whether tables can be sorted and samples filtered.
+        filters: What this page has besides the filters that all share.
+        values: What the template names.
+    """
     import jinja2
 
     made = jinja2.Environment(
@@ -30,8 +43,14 @@ def environment() -> Any:
         "points": points,
         "milliseconds": milliseconds,
         "series": series,
+        "value_in": value_in,
+        "drop_in": drop_in,
+        **(filters or {}),
     }
-    return made
+    style, script = _text("style.css"), _text("page.js") if is_scripted else ""
+    return made.get_template(template).render(
+        style=style, script=script, policy=_policy(style, script), **values
+    )
 
 
 def kilobytes(size_bytes: float) -> str:
@@ -53,6 +72,18 @@ def milliseconds(value: float) -> str:
     """Three significant digits without an exponent: ``0.00852``, ``12.3``."""
     digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
     return f"{value:.{max(0, digits)}f}"
+
+
+def decibels(value: float | None, *, infinite: str) -> str:
+    """An SNR: ``31.2``; ``infinite`` is the word for one without any noise."""
+    if value is None or value == float("inf"):
+        return infinite
+    return f"{value:.1f}".replace("-", _MINUS)
+
+
+def is_finite(value: float | None) -> bool:
+    """Whether a plot can show it."""
+    return value is not None and not math.isinf(value)
 
 
 def value_in(value: float | None, unit: str) -> str:
@@ -78,24 +109,6 @@ def series(number: int) -> str:
     return f"series-{number % 8}"
 
 
-def policy(style: str, script: str = "") -> str:
-    """A Content-Security-Policy that allows this style, this script and embedded pictures, and nothing else.
-
-    Args:
-        style: What stands between ``<style>`` and ``</style>``.
-        script: What stands between ``<script>`` and ``</script>``; empty for a page without.
-    """
-    parts = ["default-src 'none'", f"style-src '{_digest(style)}'", "img-src data:"]
-    if script:
-        parts.append(f"script-src '{_digest(script)}'")
-    return "; ".join([*parts, "base-uri 'none'", "form-action 'none'"])
-
-
-def template_text(name: str) -> str:
-    """A file of this folder: ``style.css``."""
-    return (_FOLDER / name).read_text(encoding="utf-8")
-
-
 def unique_names(paths: Sequence[str]) -> list[str]:
     """One name per model, as short as tells them apart: ``a/m.tflite``, ``b/m.tflite`` and ``c.tflite``.
 
@@ -116,6 +129,18 @@ def unique_names(paths: Sequence[str]) -> list[str]:
     return found
 
 
+def _policy(style: str, script: str) -> str:
+    """A Content-Security-Policy that allows this style, this script and embedded pictures, and nothing else."""
+    parts = ["default-src 'none'", f"style-src '{_digest(style)}'", "img-src data:"]
+    if script:
+        parts.append(f"script-src '{_digest(script)}'")
+    return "; ".join([*parts, "base-uri 'none'", "form-action 'none'"])
+
+
 def _digest(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+def _text(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.pages import environment, policy, template_text
+from edgekit.pages import render
 from edgekit.pages.svg import Datum, Panel, scatter
 
 
@@ -20,24 +20,17 @@ def page(document: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> 
     """
     models = document["models"]
     plotted = [model for model in models if model["latency_ms"]]
-    style = template_text("style.css")
-    rendered: str = (
-        environment()
-        .get_template("demo.html")
-        .render(
-            document=document,
-            findings=findings,
-            panels=[_by_size(plotted), _by_latency(plotted)],
-            series={_name(model): f"series-{number}" for number, model in enumerate(plotted)},
-            name=_name,
-            baseline=plotted[0],
-            best=_fastest(plotted),
-            n=models[0]["evaluation"]["n"],
-            style=style,
-            policy=policy(style),
-        )
+    return render(
+        "demo.html",
+        document=document,
+        findings=findings,
+        panels=[_by_size(plotted), _by_latency(plotted)],
+        series={_name(model): f"series-{number}" for number, model in enumerate(plotted)},
+        name=_name,
+        baseline=plotted[0],
+        best=_fastest(plotted),
+        n=models[0]["evaluation"]["n"],
     )
-    return rendered
 
 
 def _by_size(models: Sequence[Mapping[str, Any]]) -> Panel:

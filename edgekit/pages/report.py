@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgekit.findings import CATALOG
-from edgekit.pages import drop_in, environment, policy, template_text, value_in
+from edgekit.pages import render
 from edgekit.pages.comparison import view
 from edgekit.pages.document import Block, blocks
 from edgekit.pages.figures import course
@@ -36,20 +36,15 @@ def page(sections: Sequence[Section], title: str) -> str:
         sections: At least one.
         title: The page's heading.
     """
-    style, script = template_text("style.css"), template_text("page.js")
-    made = environment()
-    made.filters |= {"value_in": value_in, "drop_in": drop_in}
-    rendered: str = made.get_template("report.html").render(
+    return render(
+        "report.html",
+        is_scripted=True,
         title=title,
         sections=[
             {**_prepared(number, section), "alone": len(sections) == 1 and title == section.title}
             for number, section in enumerate(sections, 1)
         ],
-        style=style,
-        script=script,
-        policy=policy(style, script),
     )
-    return rendered
 
 
 def _prepared(number: int, section: Section) -> dict[str, Any]:

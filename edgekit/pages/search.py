@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from edgekit.pages import environment, policy, series, template_text
+from edgekit.pages import render, series
 from edgekit.pages.svg import Datum, Panel, scatter
 
 Trial = Mapping[str, Any]
@@ -19,24 +19,17 @@ def page(result: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> st
         result: What ``Search.describe`` gives, as JSON holds it.
         findings: What was noticed, described.
     """
-    style = template_text("style.css")
     done = [trial for trial in result["tried"] if trial["status"] == "done"]
     # Of equal configurations the first, which stands on the front where they do.
     done = list({trial["configuration"]["name"]: trial for trial in reversed(done)}.values())[::-1]
-    rendered: str = (
-        environment()
-        .get_template("search.html")
-        .render(
-            result=result,
-            findings=findings,
-            rows=sorted(done, key=lambda trial: (not trial["pareto"], trial["size_bytes"])),
-            panels=panels(done, result["objectives"], result["unit"]),
-            scale=100 if result["unit"] == "fraction" else 1,
-            style=style,
-            policy=policy(style),
-        )
+    return render(
+        "search.html",
+        result=result,
+        findings=findings,
+        rows=sorted(done, key=lambda trial: (not trial["pareto"], trial["size_bytes"])),
+        panels=panels(done, result["objectives"], result["unit"]),
+        scale=100 if result["unit"] == "fraction" else 1,
     )
-    return rendered
 
 
 def panels(trials: Sequence[Trial], objectives: Sequence[str], unit: str) -> list[Panel]:

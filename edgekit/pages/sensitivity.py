@@ -1,9 +1,10 @@
 """The page of ``edgekit sensitivity``: the SNR of each layer alone along the graph, and a table of all."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from edgekit.pages import environment, policy, template_text
+from edgekit.pages import decibels, is_finite, render
 from edgekit.pages.svg import Datum, Panel, along
 
 Layer = Mapping[str, Any]
@@ -11,6 +12,7 @@ Layer = Mapping[str, Any]
 _LABELLED = 3
 # What is nearer is drawn at this height: what matters lies far below.
 _TOP_DB = 100.0
+_decibels = partial(decibels, infinite="exact")
 
 
 def page(result: Mapping[str, Any], findings: Sequence[Mapping[str, Any]], sentence: str) -> str:
@@ -21,19 +23,15 @@ def page(result: Mapping[str, Any], findings: Sequence[Mapping[str, Any]], sente
         findings: What was noticed, described.
         sentence: What it comes to, in words.
     """
-    style, script = template_text("style.css"), template_text("page.js")
-    made = environment()
-    made.filters["decibels"] = _decibels
-    rendered: str = made.get_template("sensitivity.html").render(
+    return render(
+        "sensitivity.html",
+        is_scripted=True,
+        filters={"decibels": _decibels},
         result=result,
         findings=findings,
         sentence=sentence,
         panel=_panel(result["layers"]),
-        style=style,
-        script=script,
-        policy=policy(style, script),
     )
-    return rendered
 
 
 def _panel(layers: Sequence[Layer]) -> Panel | None:
@@ -43,7 +41,7 @@ def _panel(layers: Sequence[Layer]) -> Panel | None:
         (
             name,
             series,
-            [(float(one["place"] + 1), min(one[key], _TOP_DB)) for one in order if _known(one[key])],
+            [(float(one["place"] + 1), min(one[key], _TOP_DB)) for one in order if is_finite(one[key])],
         )
         for name, series, key in (
             ("weights alone", "series-2", "weights_snr_db"),
@@ -61,18 +59,8 @@ def _panel(layers: Sequence[Layer]) -> Panel | None:
             f"{100 * one['share_of_noise']:.1f}% of the noise",
         )
         for one in order
-        if _known(one["snr_db"])
+        if is_finite(one["snr_db"])
     ]
     return (
         along(curves, marks, "layer, in the order of the graph, from 1", "SNR alone, dB") if marks else None
     )
-
-
-def _known(value: float | None) -> bool:
-    return value is not None and value not in (float("inf"), float("-inf"))
-
-
-def _decibels(value: float | None) -> str:
-    if value is None or value == float("inf"):
-        return "exact"
-    return f"{value:.1f}".replace("-", "\N{MINUS SIGN}")

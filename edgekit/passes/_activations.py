@@ -6,24 +6,10 @@ from collections.abc import Mapping
 from edgekit import flatbuffer
 from edgekit.passes import _graph
 from edgekit.passes._layers import Activation
+from edgekit.passes._moving import MOVING
 
-# They only move values about, and integer kernels give back the range that they got. Rounding before or after
-# them is the same.
-_MOVING = frozenset(
-    {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V", "GATHER"}
-    | {"GATHER_ND", "PAD", "PADV2", "MIRROR_PAD", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "CONCATENATION", "PACK"}
-    | {
-        "UNPACK",
-        "BROADCAST_TO",
-        "TILE",
-        "SELECT",
-        "SELECT_V2",
-        "DYNAMIC_UPDATE_SLICE",
-        "RESIZE_NEAREST_NEIGHBOR",
-    }
-    | {"MAX_POOL_2D", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN"}
-)
-# These keep the range too, but what they give depends on errors of several values.
+# Integer kernels give back the range that they got, as those that only move values about do, but what these give
+# depends on errors of several values.
 _AVERAGING = frozenset({"AVERAGE_POOL_2D", "RESIZE_BILINEAR"})
 
 
@@ -51,13 +37,13 @@ def activations(tree: flatbuffer.Model, layers: Mapping[int, int]) -> list[Activ
             for side in (operator.inputs, operator.outputs)
         )
         read.update(sources)
-        if kind in _MOVING | _AVERAGING:
+        if kind in MOVING | _AVERAGING:
             for one in (*sources[1:], *results):
                 if first(one) != first(sources[0]):
                     one_of[first(one)] = first(sources[0])
         if position in layers:
             layers_of[layers[position]].append(position)
-        elif kind not in _MOVING:
+        elif kind not in MOVING:
             elsewhere.update(sources)
     members = defaultdict[int, list[int]](list)
     for tensor in sorted(floats):

@@ -5,15 +5,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edgekit.passes._layers import Activation
+from edgekit.passes._moving import MOVING
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
-
-# They only move values about: rounding before or after them is the same.
-_MOVING = frozenset(
-    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "GatherND", "Pad"}
-    | {"DepthToSpace", "SpaceToDepth", "Expand", "Tile", "MaxPool", "GlobalMaxPool", "Identity"}
-)
 
 
 def activations(
@@ -47,7 +42,7 @@ def activations(
             tuple(p for name in read for p, _ in readers[name] if layers.get(p) == name),
             any(
                 name in results
-                or any(layers.get(p) != name and kind not in _MOVING for p, kind in readers[name])
+                or any(layers.get(p) != name and kind not in MOVING for p, kind in readers[name])
                 for name in read
             ),
         )

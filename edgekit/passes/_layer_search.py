@@ -8,6 +8,8 @@ from edgekit.passes._layers import Change, Layer, Twins, snr_db
 from edgekit.tensor import Array
 
 Progress = Callable[[int, int], None]
+# The change of a layer; the twins hold the changes kept so far.
+ChangeOf = Callable[[Twins, Layer], Change | None]
 
 
 @dataclass(frozen=True)
@@ -25,39 +27,55 @@ class Searched:
     kept: int
 
 
-def layer_by_layer(
-    twins: Twins,
-    change_of: Callable[[Twins, Layer], Change | None],
-    *,
-    held_back: Mapping[str, Array],
-    seconds: float = float("inf"),
-    progress: Progress | None = None,
-) -> Searched:
-    """Try one change in every layer, from the first to the last.
+@dataclass(frozen=True)
+class LayerSearch:
+    """A pass that tries one change in every convolution and fully connected layer, from the first to the last.
 
-    Args:
-        twins: The float file, and the one with integer weights and activations that was made from it.
-        change_of: The change of a layer; the twins that it gets hold the changes kept so far.
-        held_back: Samples by input name that nothing else was taken from: ``{"x": (64, 32, 32, 3)}``.
-        seconds: No layer is begun after so long.
-        progress: Called with the number of layers done and of all.
+    ``begin`` takes the twins, the calibration samples and the seed, and says what each layer is to get.
     """
-    started, layers = time.monotonic(), twins.layers
-    exact = list(twins.float_probe.outputs(held_back))
-    before = best = snr_db(twins.probe, held_back, exact)
-    current, tried, kept = twins, 0, dict[int, Change]()
-    for number, layer in enumerate(layers):
-        if time.monotonic() - started > seconds:
-            break
-        if progress:
-            progress(number, len(layers))
-        tried += 1
-        change = change_of(current, layer)
-        if change is None:
-            continue
-        changed = twins.changed({**kept, layer.position: change})
-        snr = snr_db(changed.probe, held_back, exact)
-        if snr > best:
-            current, best = changed, snr
-            kept[layer.position] = change
-    return Searched(current.quantized, before, best, len(layers), tried, len(kept))
+
+    begin: Callable[[Twins, Mapping[str, Array], int], ChangeOf]
+
+    def __call__(
+        self,
+        twins: Twins,
+        *,
+        calibration: Mapping[str, Array],
+        held_back: Mapping[str, Array],
+        seed: int = 0,
+        seconds: float = float("inf"),
+        progress: Progress | None = None,
+    ) -> Searched:
+        """Run it.
+
+        Args:
+            twins: The float file, and the one with integer weights and activations that was made from it.
+            calibration: Samples that changes are chosen by, by input name: ``{"x": (256, 32, 32, 3)}``.
+            held_back: Other samples; a layer keeps its change only where that brings these outputs nearer.
+            seed: Chooses positions of large images.
+            seconds: No layer is begun after so long.
+            progress: Called with the number of layers done and of all.
+
+        Returns:
+            The file with what was kept.
+        """
+        change_of = self.begin(twins, calibration, seed)
+        started, layers = time.monotonic(), twins.layers
+        exact = list(twins.float_probe.outputs(held_back))
+        before = best = snr_db(twins.probe, held_back, exact)
+        current, tried, kept = twins, 0, dict[int, Change]()
+        for number, layer in enumerate(layers):
+            if time.monotonic() - started > seconds:
+                break
+            if progress:
+                progress(number, len(layers))
+            tried += 1
+            change = change_of(current, layer)
+            if change is None:
+                continue
+            changed = twins.changed({**kept, layer.position: change})
+            snr = snr_db(changed.probe, held_back, exact)
+            if snr > best:
+                current, best = changed, snr
+                kept[layer.position] = change
+        return Searched(current.quantized, before, best, len(layers), tried, len(kept))

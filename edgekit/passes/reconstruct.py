@@ -11,48 +11,29 @@ Alistarh, "Optimal Brain Compression" (arXiv:2208.11580).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from edgekit.passes._layer_search import Progress, Searched, layer_by_layer
+from edgekit.passes._layer_search import ChangeOf, LayerSearch
 from edgekit.passes._layers import Change, Floats, Layer, Twins
 from edgekit.passes._moments import Moments, moments
-from edgekit.passes._steps import best_steps
-from edgekit.passes.search_rounding import descend
+from edgekit.passes.search_rounding import rounded
 from edgekit.tensor import Array
 
 # Of the mean variance of the inputs.
 _RIDGE = 0.1
 
 
-def reconstruct(
-    twins: Twins,
-    *,
-    calibration: Mapping[str, Array],
-    held_back: Mapping[str, Array],
-    seed: int = 0,
-    seconds: float = float("inf"),
-    progress: Progress | None = None,
-) -> Searched:
-    """Fit the weights, steps and biases of convolutions and fully connected layers, one layer after the other.
-
-    Args:
-        twins: The float file, and the one with integer weights and activations that was made from it.
-        calibration: Samples that the fit is made on, by input name: ``{"x": (256, 32, 32, 3)}``.
-        held_back: Other samples; a layer keeps what it got only where that brings these outputs nearer.
-        seed: Chooses positions of large images.
-        seconds: No layer is begun after so long.
-        progress: Called with the number of layers done and of all.
-
-    Returns:
-        The file with what was kept.
-    """
+@LayerSearch
+def reconstruct(twins: Twins, calibration: Mapping[str, Array], seed: int) -> ChangeOf:
+    """Fit the weights, steps and biases of one layer after the other to what the layer really reads by then."""
 
     def change_of(current: Twins, layer: Layer) -> Change:
         seen = moments([layer], twins.float_probe, calibration, read=current.probe, seed=seed)
         return _fitted(layer, seen[layer.position])
 
-    return layer_by_layer(twins, change_of, held_back=held_back, seconds=seconds, progress=progress)
+    return change_of
 
 
 def _fitted(layer: Layer, seen: Moments) -> Change:
@@ -64,12 +45,7 @@ def _fitted(layer: Layer, seen: Moments) -> Change:
         metric = covariance + ridge * np.eye(size)
         fitted[:, part] = np.linalg.solve(metric, (crossed + ridge * np.eye(size)) @ exact[:, part])
         noise.append((part, metric))
-    steps = best_steps(layer, fitted, noise)
-    targets = fitted / steps[:, None]
-    integers = np.clip(np.rint(targets), -layer.limit, layer.limit)
-    for part, metric in noise:
-        integers[:, part] = descend(integers[:, part], targets[:, part], metric, layer.limit)
-    given = ((integers * steps[:, None]) * seen.mean_read[:, :, None]).sum(axis=1).ravel()
+    found, values = rounded(layer, fitted, noise)
+    given = (values * seen.mean_read[:, :, None]).sum(axis=1).ravel()
     wanted = (exact * seen.mean_wanted[:, :, None]).sum(axis=1).ravel()
-    # Groups follow one another in the order of the output channels.
-    return Change(layer.shaped(integers).astype(np.int8), layer.bias + wanted - given, steps.ravel())
+    return replace(found, bias=layer.bias + wanted - given)

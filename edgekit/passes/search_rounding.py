@@ -8,10 +8,11 @@ after the other goes to its neighbour where that lowers the error, until none do
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from edgekit.passes._layer_search import Progress, Searched, layer_by_layer
+from edgekit.passes._layer_search import ChangeOf, LayerSearch
 from edgekit.passes._layers import Change, Floats, Layer, Twins, some
 from edgekit.passes._moments import Moments, moments
 from edgekit.passes._steps import best_steps
@@ -22,53 +23,37 @@ _SWEEPS = 6
 _FARTHEST_STEPS = 1.0
 
 
-def search_rounding(
-    twins: Twins,
-    *,
-    calibration: Mapping[str, Array],
-    held_back: Mapping[str, Array],
-    seed: int = 0,
-    seconds: float = float("inf"),
-    progress: Progress | None = None,
-) -> Searched:
-    """Search steps and rounding of convolutions and fully connected layers, layer by layer from the first.
-
-    Args:
-        twins: The float file, and the one with integer weights and activations that was made from it.
-        calibration: Samples that the covariances are taken from, by input name: ``{"x": (256, 32, 32, 3)}``.
-        held_back: Other samples; a layer keeps its new integers only where they bring these outputs nearer.
-        seed: Chooses positions of large images.
-        seconds: No layer is begun after so long.
-        progress: Called with the number of layers done and of all.
-
-    Returns:
-        The file with what was kept.
-    """
+@LayerSearch
+def search_rounding(twins: Twins, calibration: Mapping[str, Array], seed: int) -> ChangeOf:
+    """Search steps and rounding of every layer, by the covariance of what its float twin reads."""
     seen = moments(twins.layers, twins.float_probe, some(calibration), seed=seed)
-    return layer_by_layer(
-        twins,
-        lambda _, layer: _searched(layer, seen[layer.position]),
-        held_back=held_back,
-        seconds=seconds,
-        progress=progress,
-    )
+    return lambda _, layer: _searched(layer, seen[layer.position])
 
 
 def _searched(layer: Layer, seen: Moments) -> Change | None:
     """Other steps and integers for a layer, and the bias that takes out what they shift on average."""
     exact, before = (layer.columns(values) for values in (layer.weights, layer.rounded))
-    noise = [(part, covariance) for part, covariance, _ in seen.blocks()]
-    steps = best_steps(layer, exact, noise)[:, None]
-    targets = exact / steps
-    integers = np.clip(np.rint(targets), -layer.limit, layer.limit)
-    for part, covariance in noise:
-        integers[:, part] = descend(integers[:, part], targets[:, part], covariance, layer.limit)
-    change = before - integers * steps
+    found, given = rounded(layer, exact, [(part, covariance) for part, covariance, _ in seen.blocks()])
+    change = before - given
     if np.allclose(change, 0, atol=1e-9 * np.abs(before).max()):
         return None
     shift = (change * seen.mean_wanted[:, :, None]).sum(axis=1).ravel()
+    return replace(found, bias=layer.rounded_bias + shift)
+
+
+def rounded(layer: Layer, weights: Floats, noise: list[tuple[slice, Floats]]) -> tuple[Change, Floats]:
+    """The steps and integers of weights by which a layer's outputs err least; all is as ``best_steps`` takes it.
+
+    Returns:
+        The change without its bias, and what the integers stand for, as ``weights`` lie.
+    """
+    steps = best_steps(layer, weights, noise)[:, None]
+    targets = weights / steps
+    integers = np.clip(np.rint(targets), -layer.limit, layer.limit)
+    for part, metric in noise:
+        integers[:, part] = descend(integers[:, part], targets[:, part], metric, layer.limit)
     # Groups follow one another in the order of the output channels.
-    return Change(layer.shaped(integers).astype(np.int8), layer.rounded_bias + shift, steps.ravel())
+    return Change(layer.shaped(integers).astype(np.int8), steps=steps.ravel()), integers * steps
 
 
 def descend(integers: Floats, exact: Floats, covariance: Floats, limit: int) -> Floats:

@@ -29,7 +29,7 @@ from edgekit.tensor import difference
 from edgekit.verbs.debug import debug
 from edgekit.verbs.evaluate import Evaluation, evaluate, paired
 from edgekit.verbs.quantize import quantize
-from edgekit.workflows.remedies import Trial, opened, remedies_for
+from edgekit.workflows.remedies import Remedy, opened, remedies_for
 from edgekit.workflows.sensitivity import sensitivity
 
 Progress = Callable[[int, int], None]
@@ -43,33 +43,6 @@ _GOOD_DB = 26.0
 _WORTH_DB = 1.0
 # Options of quantize that say where its file goes, and what is shown meanwhile.
 _OWN = frozenset({"format", "io", "keep_names", "overwrite", "progress"})
-
-
-@dataclass(frozen=True)
-class Remedy:
-    """An option that was tried, and what came of it; ``arguments`` are what a user types where that is all it takes."""
-
-    option: str
-    arguments: tuple[str, ...] = ()
-    snr_db: float | None = None
-    drop: float | None = None
-    drop_ci95: tuple[float, float] | None = None
-    size_bytes: int | None = None
-    mends: bool = False
-    error: str = ""
-
-    def describe(self) -> dict[str, Any]:
-        """The remedy as it stands in JSON documents."""
-        return {
-            "option": self.option,
-            "arguments": list(self.arguments),
-            "snr_db": self.snr_db,
-            "drop": self.drop,
-            "drop_ci95": None if self.drop_ci95 is None else list(self.drop_ci95),
-            "size_bytes": self.size_bytes,
-            "mends": self.mends,
-            "error": self.error,
-        }
 
 
 @dataclass(frozen=True)
@@ -200,13 +173,13 @@ def diagnose(
     reasons = causes(found.layers)
     spare, judged = _parted(samples, is_needed=any(reason.is_calibration for reason in reasons))
     judge = _Judge(before, judged, limit, metric)
-    first = judge.judge("as it is", after)
-    trials = list(remedies_for(found, reasons, given, spare, data=judged, source=before))
+    first = judge.judge(Remedy("as it is"), after)
+    wanted = list(remedies_for(found, reasons, given, spare, data=judged, source=before))
     remedies = []
-    for done, trial in enumerate(trials):
-        remedies.append(_tried(trial, given, after, judge, first))
+    for done, remedy in enumerate(wanted):
+        remedies.append(_tried(remedy, given, after, judge, first))
         if progress:
-            progress(done + 1, len(trials))
+            progress(done + 1, len(wanted))
         if remedies[-1].mends:
             break
     return Diagnosis(
@@ -224,13 +197,13 @@ class _Judge:
         self._before: Evaluation | None = evaluate(source, data, metric=metric) if data.has_labels else None
         self.unit = "dB" if self._before is None else self._before.unit
 
-    def judge(self, option: str, artifact: Artifact, *, worth_db: float | None = None) -> Remedy:
-        """What a file is worth; the metric is measured where the SNR is above ``worth_db`` alone."""
+    def judge(self, tried: Remedy, artifact: Artifact, *, worth_db: float | None = None) -> Remedy:
+        """What the file of a remedy is worth; the metric is measured where the SNR is above ``worth_db`` alone."""
         outputs = self._reference.outputs_of(artifact)
         pairs = ((exact, outputs[name]) for name, exact in self._reference.outputs.items())
         snr = min(difference(exact, measured).snr_db for exact, measured in pairs)
-        remedy = Remedy(
-            option, snr_db=snr, size_bytes=artifact.size_bytes, mends=self._before is None and snr >= _GOOD_DB
+        remedy = replace(
+            tried, snr_db=snr, size_bytes=artifact.size_bytes, mends=self._before is None and snr >= _GOOD_DB
         )
         if self._before is None or (worth_db is not None and snr < worth_db):
             return remedy
@@ -281,19 +254,16 @@ def _parted(data: Dataset, *, is_needed: bool) -> tuple[Dataset | None, Dataset]
 
 
 def _tried(
-    trial: Trial, given: Mapping[str, Any], quantized: Artifact, judge: _Judge, first: Remedy
+    remedy: Remedy, given: Mapping[str, Any], quantized: Artifact, judge: _Judge, first: Remedy
 ) -> Remedy:
     """Quantize with an option, and judge the file."""
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         output = Path(folder) / f"tried.{quantized.format}"
         try:
-            made = quantize(judge.source.path, output, **{**_passed_on(given), **trial.options})
-            worth_db = (first.snr_db or 0.0) + _WORTH_DB
-            return replace(
-                judge.judge(trial.option, made.artifact, worth_db=worth_db), arguments=trial.arguments
-            )
+            made = quantize(judge.source.path, output, **{**_passed_on(given), **remedy.options})
+            return judge.judge(remedy, made.artifact, worth_db=(first.snr_db or 0.0) + _WORTH_DB)
         except EdgekitError as error:
-            return Remedy(trial.option, trial.arguments, error=error.message)
+            return replace(remedy, error=error.message)
 
 
 def _passed_on(given: Mapping[str, Any]) -> dict[str, Any]:

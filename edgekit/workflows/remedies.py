@@ -1,7 +1,7 @@
 """What could mend a quantized model that lost too much: options of ``quantize``, the cheapest first."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,12 +27,35 @@ _LISTED = 3
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Something to try: in words, as options of ``quantize``, and as what a user types where that is all it takes."""
+class Remedy:
+    """Something to try, and what came of it.
+
+    ``option`` says it in words, ``options`` are those of ``quantize``, and ``arguments`` are what a user types where
+    that is all it takes.
+    """
 
     option: str
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    snr_db: float | None = None
+    drop: float | None = None
+    drop_ci95: tuple[float, float] | None = None
+    size_bytes: int | None = None
+    mends: bool = False
+    error: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """The remedy as it stands in JSON documents."""
+        return {
+            "option": self.option,
+            "arguments": list(self.arguments),
+            "snr_db": self.snr_db,
+            "drop": self.drop,
+            "drop_ci95": None if self.drop_ci95 is None else list(self.drop_ci95),
+            "size_bytes": self.size_bytes,
+            "mends": self.mends,
+            "error": self.error,
+        }
 
 
 def opened(data: str | Path | Dataset, preprocess: str | None) -> Dataset:
@@ -48,7 +71,7 @@ def remedies_for(
     *,
     data: Dataset,
     source: Artifact,
-) -> Iterator[Trial]:
+) -> Iterator[Remedy]:
     """What to try, the cheapest first.
 
     Args:
@@ -63,15 +86,15 @@ def remedies_for(
         yield from _without_outliers(given, data, source)
     if spare is not None:
         text = f"calibration with {spare.count} samples of the data, judged by the others"
-        yield Trial(text, {"calibration": spare})
+        yield Remedy(text, {"calibration": spare})
     mode = found.recipe.default.mode
     if mode is Mode.STATIC:
         if given.get("equalize") == "never":
-            yield Trial("--equalize auto", {"equalize": "auto"}, ("--equalize", "auto"))
+            yield Remedy("--equalize auto", {"equalize": "auto"}, ("--equalize", "auto"))
         efforts = get_args(Effort)
         for effort in efforts[efforts.index(given.get("effort", "low")) + 1 :]:
             budget = given.get("time_budget_s") or _EFFORT_S
-            yield Trial(
+            yield Remedy(
                 f"--effort {effort}", {"effort": effort, "time_budget_s": budget}, ("--effort", effort)
             )
     kept = found.spared.layers if found.spared is not None else ()
@@ -81,13 +104,13 @@ def remedies_for(
         more = f" and {len(kept) - _LISTED} more" if len(kept) > _LISTED else ""
         options = {"keep_float": [*given.get("keep_float", ()), *patterns]}
         words = tuple(word for pattern in patterns for word in ("--keep-float", pattern))
-        yield Trial(f"--keep-float for {names}{more}", options, words)
+        yield Remedy(f"--keep-float for {names}{more}", options, words)
     wider = {"static_wi8_ai8": ("int16x8", "dynamic"), "static_wi4_ai8": ("int8", "dynamic")}
     for recipe in wider.get(found.recipe.default.name, ()):
-        yield Trial(f"-r {recipe}", {"recipe": recipe}, ("-r", recipe))
+        yield Remedy(f"-r {recipe}", {"recipe": recipe}, ("-r", recipe))
 
 
-def _without_outliers(given: Mapping[str, Any], data: Dataset, source: Artifact) -> Iterator[Trial]:
+def _without_outliers(given: Mapping[str, Any], data: Dataset, source: Artifact) -> Iterator[Remedy]:
     """Calibration without the samples that go far beyond what the data hold."""
     calibration = opened(given["calibration"], given.get("preprocess"))
     some = data.spread(min(_SAMPLES, data.count))
@@ -98,7 +121,7 @@ def _without_outliers(given: Mapping[str, Any], data: Dataset, source: Artifact)
     numbers = ", ".join(map(str, outliers[:_LISTED])) + (" ..." if len(outliers) > _LISTED else "")
     kept = [index for index in range(calibration.count) if index not in set(outliers)]
     noun = "sample" if len(outliers) == 1 else "samples"
-    yield Trial(
+    yield Remedy(
         f"calibration without {noun} {numbers} (counted from 0)", {"calibration": calibration.subset(kept)}
     )
 
