@@ -9,11 +9,11 @@ from edgekit.artifact import Artifact, Format
 from edgekit.engines import Job, engine
 from edgekit.findings import Finding, Level
 from edgekit.passes._layer_search import Progress, Searched
-from edgekit.passes._layers import Twins
+from edgekit.passes._layers import Twins, snr_db
 from edgekit.passes._layers_onnx import OnnxTwins
 from edgekit.passes._layers_tflite import TFLiteTwins
 from edgekit.passes.choose_ranges import Ranges, Seen
-from edgekit.passes.correct_bias import FloatSide, correct_bias
+from edgekit.passes.correct_bias import Correction, FloatSide, correct_bias, with_corrected_biases
 from edgekit.passes.reconstruct import reconstruct
 from edgekit.passes.search_rounding import search_rounding
 from edgekit.passes.set_ranges_onnx import set_ranges_onnx
@@ -55,26 +55,27 @@ def _ranges_and_biases(subject: Subject, output: Path) -> list[Finding]:
     seen = Seen.of(twins, job.calibration, subject.seed)
     known = FloatSide(list(twins.float_probe.outputs(subject.held_back)), seen.means)
     methods: tuple[RangeMethod, ...] = ("auto", "mse") if subject.ranges == "auto" else (subject.ranges,)
-    made = [(twins, ""), *(_with_ranges(subject, seen.choose(method), output) for method in methods)]
-    found = [
-        (correct_bias(one, calibration=job.calibration, held_back=subject.held_back, known=known), ranges)
-        for one, ranges in made
-    ]
-    # A method that was asked for by its name is not second-guessed.
-    is_free = subject.ranges == "auto"
-    best, ranges = max(found, key=lambda one: one[0].snr_after_db) if is_free else found[-1]
+    plain = correct_bias(twins, calibration=job.calibration, held_back=subject.held_back, known=known)
+    best, words = plain, ""
+    chosen = [seen.choose(method) for method in methods]
+    for ranges in chosen[:1] if chosen[0] == chosen[-1] else chosen:
+        corrected = with_corrected_biases(_with_ranges(subject, ranges, output), seen.means)
+        snr = snr_db(corrected.probe, subject.held_back, known.outputs)
+        # A method that was asked for by its name is not second-guessed.
+        if subject.ranges != "auto" or snr > best.snr_after_db:
+            best, words = Correction(corrected.quantized, plain.snr_before_db, snr), f" ({ranges})"
     output.write_bytes(best.model)
     if best.model == twins.quantized:
         return []
     message = (
-        f"Ranges of activations{ranges} and corrected biases took the SNR from {found[0][0].snr_before_db:.1f} to "
+        f"Ranges of activations{words} and corrected biases took the SNR from {best.snr_before_db:.1f} to "
         f"{best.snr_after_db:.1f} dB on samples held back from calibration."
     )
     return [Finding("EK328", message, level=Level.NOTE)]
 
 
-def _with_ranges(subject: Subject, chosen: Ranges, output: Path) -> tuple[Twins, str]:
-    """The file with other ranges, and in words what they are."""
+def _with_ranges(subject: Subject, chosen: Ranges, output: Path) -> Twins:
+    """The file with other ranges."""
     job = subject.job
     if chosen.ranges and subject.quantized.format is Format.ONNX:
         output.write_bytes(set_ranges_onnx(subject.quantized.path.read_bytes(), chosen.ranges))
@@ -82,8 +83,7 @@ def _with_ranges(subject: Subject, chosen: Ranges, output: Path) -> tuple[Twins,
         engine(subject.engine).quantize(replace(job, output=output, ranges=chosen.ranges, calibration={}))
     if chosen.ranges:
         subject = replace(subject, quantized=replace(subject.quantized, path=output))
-    methods = ", ".join(f"{count} by {name}" for name, count in sorted(chosen.methods.items()))
-    return subject.twins, f" ({methods})"
+    return subject.twins
 
 
 def _correct_bias(subject: Subject, output: Path) -> list[Finding]:

@@ -51,10 +51,11 @@ class Observed:
         self.moving = (_averaged(before[0], low), _averaged(before[1], high))
         self._widen(max(-low, high))
         if self.width:
-            flat = _sparse(values.ravel()).astype(np.float64)
-            places = np.clip(np.floor(flat / self.width).astype(np.int64) + BINS, 0, 2 * BINS - 1)
-            self.counts += np.bincount(places, minlength=2 * BINS)
-            self.counts[BINS] -= flat.size - np.count_nonzero(flat)
+            flat = _sparse(values.ravel())
+            # Exact, because the width is a power of two.
+            places = np.floor(np.multiply(flat, 1 / self.width, dtype=np.float64)).astype(np.int64) + BINS
+            self.counts += np.bincount(np.minimum(places, 2 * BINS - 1), minlength=2 * BINS)
+            self.counts[BINS] -= np.count_nonzero(flat == 0)
 
     def _widen(self, largest: float) -> None:
         if not largest:
@@ -114,7 +115,7 @@ def percentile(observed: Observed, bits: int) -> Range:
 def mse(observed: Observed, bits: int) -> Range:
     """The ends that leave the least mean squared error of all values, rounded and clipped together."""
     used = observed.counts > 0
-    middles, weights = observed.middles[used], observed.counts[used]
+    middles, weights = observed.middles[used], observed.counts[used].astype(np.float64)
     low, high = min_max(observed, bits)
 
     def error(ends: Range) -> float:
@@ -137,7 +138,7 @@ def entropy(observed: Observed, bits: int) -> Range:
     low, high = min_max(observed, bits)
     if not observed.counts.any():
         return low, high
-    candidates = [(max(low, -bound), min(high, bound)) for bound in _TRIED_ENDS * max(-low, high)]
+    candidates = [(max(low, -bound), min(high, bound)) for bound in _TRIED_ENDS[::2] * max(-low, high)]
     return min(dict.fromkeys(candidates), key=lambda ends: _divergence(observed, ends, bits))
 
 
@@ -165,8 +166,11 @@ def fake_quantize(values: Array, ends: Range, bits: int) -> Array:
         return np.asarray(np.clip(np.rint(values / step), -largest, largest) * step)
     levels = 2**bits - 1
     step = (high - low) / levels or 1.0
-    zero = np.rint(-low / step)
-    return np.asarray((np.clip(np.rint(values / step) + zero, 0, levels) - zero) * step)
+    zero = round(-low / step)
+    integers = np.asarray(np.rint(values / step))
+    np.minimum(np.maximum(integers, -zero, out=integers), levels - zero, out=integers)
+    integers *= step
+    return integers
 
 
 def _divergence(observed: Observed, ends: Range, bits: int) -> float:

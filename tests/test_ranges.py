@@ -29,6 +29,17 @@ def _seen(*calls: Array) -> Observed:
     return observed
 
 
+@pytest.mark.parametrize("axis", [1, -1])
+def test_of_a_large_tensor_every_channel_is_counted_alike(axis: int) -> None:
+    channels = np.arange(1, 17, dtype=np.float32)
+    values = np.broadcast_to(channels, (1, 96, 96, 16))
+    observed = _seen(np.moveaxis(values, -1, axis))
+    counts = observed.counts[observed.counts > 0]
+    assert len(counts) == len(channels)
+    assert counts.sum() < values.size / 10
+    assert counts.max() - counts.min() <= 1
+
+
 @given(st.lists(_values, min_size=1, max_size=4))
 def test_nothing_that_was_seen_gets_lost(calls: list[Array]) -> None:
     observed = _seen(*calls)
@@ -70,7 +81,7 @@ def test_a_percentile_clips_one_value_of_ten_thousand_other_than_zero() -> None:
 def test_the_mean_squared_error_decides_how_much_is_clipped() -> None:
     # The best ends for 4 bits of a Laplace distribution are at 5.03 (Banner et al., arXiv:1810.05723, section 3).
     values = np.random.default_rng(0).laplace(size=200_000)
-    low, high = mse(_seen(values), 4)
+    low, high = mse(_seen(*np.split(values, 100)), 4)
     assert -low == pytest.approx(5.03, rel=0.15)
     assert high == pytest.approx(5.03, rel=0.15)
 

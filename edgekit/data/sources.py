@@ -74,7 +74,10 @@ def select(source: Source, indices: Sequence[int], size: int) -> Iterator[Batch]
         while position < len(indices) and indices[position] < batch.first + batch.count:
             position += 1
         if position > start:
-            pending.append(batch.at([indices[i] - batch.first for i in range(start, position)], 0))
+            rows = [indices[i] - batch.first for i in range(start, position)]
+            is_whole = rows[-1] - rows[0] + 1 == len(rows)
+            part = batch.part(rows[0], rows[-1] + 1) if is_whole else batch.at(rows, 0)
+            pending.append(replace(part, first=0))
         while sum(part.count for part in pending) >= size:
             merged = merge(pending, 0)
             yield replace(merged.part(0, size), first=taken)

@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from edgekit.tensor import Array, difference
 
 _SAMPLES = 128
+
+Item = TypeVar("Item")
 
 Floats = NDArray[np.float64]
 # By the position of the layer.
@@ -104,13 +107,19 @@ class Window:
 
     def some(self, image: Array, count: int, generator: np.random.Generator) -> Array:
         """What at most so many outputs see: (height, width, channels) to (count, kernel, kernel, channels)."""
-        padded = np.pad(image, (*self.padding, (0, 0)))
-        height, width = (self._count(padded.shape[axis], axis) for axis in (0, 1))
+        sizes = [image.shape[axis] + sum(self.padding[axis]) for axis in (0, 1)]
+        height, width = self._count(sizes[0], 0), self._count(sizes[1], 1)
         chosen = generator.choice(height * width, min(count, height * width), replace=False)
-        reach = [np.arange(self.kernel[axis]) * self.dilations[axis] for axis in (0, 1)]
-        rows = (chosen // width)[:, None] * self.strides[0] + reach[0]
-        columns = (chosen % width)[:, None] * self.strides[1] + reach[1]
-        return np.asarray(padded[rows[:, :, None], columns[:, None, :]])
+        rows, columns = self._taps(chosen // width, 0)[:, :, None], self._taps(chosen % width, 1)[:, None, :]
+        # A padded copy of the image would cost more than all of this.
+        inside = (rows >= 0) & (rows < image.shape[0]) & (columns >= 0) & (columns < image.shape[1])
+        seen = image[np.clip(rows, 0, image.shape[0] - 1), np.clip(columns, 0, image.shape[1] - 1)]
+        return np.asarray(np.where(inside[..., None], seen, 0), image.dtype)
+
+    def _taps(self, outputs: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
+        """Where outputs look along an axis of the image without its padding: (8,) to (8, kernel)."""
+        taps = np.arange(self.kernel[axis]) * self.dilations[axis]
+        return outputs[:, None] * self.strides[axis] + taps - self.padding[axis][0]
 
     def _count(self, size: int, axis: int) -> int:
         return (size - (self.kernel[axis] - 1) * self.dilations[axis] - 1) // self.strides[axis] + 1
@@ -276,6 +285,15 @@ def worst_snr_db(exact: Sequence[Mapping[str, Array]], measured: Sequence[Mappin
         difference(np.array([row[name] for row in exact]), np.array([row[name] for row in measured])).snr_db
         for name in exact[0]
     )
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made while the one before it is used."""
+    with ThreadPoolExecutor(1) as thread:
+        pending = thread.submit(next, items, None)
+        while (item := pending.result()) is not None:
+            pending = thread.submit(next, items, None)
+            yield item
 
 
 def some(samples: Mapping[str, Array]) -> dict[str, Array]:

@@ -181,6 +181,7 @@ def _load(content: bytes) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions too
+    options.intra_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -13,12 +13,12 @@ from typing import Self
 
 import numpy as np
 
-from edgekit.passes._layers import Activation, Floats, InputSums, Layer, Means, Twins, others, some
+from edgekit.passes._layers import Activation, Floats, InputSums, Layer, Means, Twins, ahead, others, some
 from edgekit.ranges import METHODS, Observed, Range, RangeMethod, fake_quantize
 from edgekit.tensor import Array
 
 # Of an image so many positions, at random, tell enough.
-_POSITIONS = 8
+_POSITIONS = 4
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class Ranges:
 
     ranges: Mapping[str, Range]
     methods: Mapping[str, int]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} by {name}" for name, count in sorted(self.methods.items()))
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,13 @@ class Seen:
             for name, one in names.items():
                 one.add(values[name])
 
-        for call in probe.calls(layers, list(names), some(calibration)):
+        for call in ahead(probe.calls(layers, list(names), some(calibration))):
             observe(call.values)
             sums.add(call)
             for layer in layers:
                 values = probe.real(layer, call.inputs[layer.position])
                 rows[layer.position].append(layer.some_rows(values, _POSITIONS, generator))
-        for call in probe.calls((), list(names), others(calibration)):
+        for call in ahead(probe.calls((), list(names), others(calibration))):
             observe(call.values)
         joined = {position: np.concatenate(parts, axis=1) for position, parts in rows.items()}
         return cls(activations, layers, observed, joined, sums.means(probe))
@@ -119,21 +122,22 @@ def _best(
     activation: Activation, observed: Observed, readers: list[tuple[Layer, Floats]], bits: int
 ) -> tuple[str, Range]:
     """The method and the range with the least error; of equal ranges the first method has the name."""
-    tried: dict[Range, tuple[float, str]] = {}
-    powers = [_power(rows @ layer.columns(layer.weights)) for layer, rows in readers]
+    tried = dict[Range, str]()
     for name, method in METHODS.items():
-        ends = method(observed, bits)
-        if ends in tried:
-            continue
-        noise = sum(
-            _power((fake_quantize(rows, ends, bits) - rows) @ layer.columns(layer.weights)) / power
-            for (layer, rows), power in zip(readers, powers, strict=True)
-        )
-        if activation.is_read_elsewhere:
-            noise += _own_noise(observed, ends, bits)
-        tried[ends] = (noise, name)
-    ends = min(tried, key=lambda ends: tried[ends][0])
-    return tried[ends][1], ends
+        tried.setdefault(method(observed, bits), name)
+    if len(tried) == 1:
+        return next((name, ends) for ends, name in tried.items())
+    products = [(rows, layer.columns(layer.weights).astype(rows.dtype)) for layer, rows in readers]
+    powers = [_power(rows @ columns) for rows, columns in products]
+
+    def noise(ends: Range) -> float:
+        total = _own_noise(observed, ends, bits) if activation.is_read_elsewhere else 0.0
+        for (rows, columns), power in zip(products, powers, strict=True):
+            total += _power((fake_quantize(rows, ends, bits) - rows) @ columns) / power
+        return total
+
+    best = min(tried, key=noise)
+    return tried[best], best
 
 
 def _power(outputs: Floats) -> float:

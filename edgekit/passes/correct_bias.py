@@ -58,21 +58,26 @@ def correct_bias(
         known: What the float file gives on both, where that is known already.
 
     Returns:
-        The corrected file, or the quantized file itself where that is no farther away.
+        The corrected file, or the quantized file itself.
     """
     known = known or FloatSide.of(twins, calibration, held_back)
     before = snr_db(twins.probe, held_back, known.outputs)
-    if not twins.layers:
-        return Correction(twins.quantized, before, before)
-    # Every layer is taken to read what it should: the biases before it are corrected at the same time. Means measured
-    # in the corrected file would take the same shift out twice, once there and once behind.
-    corrected = twins.changed(
-        {layer.position: Change(bias=corrected_bias(layer, known.means)) for layer in twins.layers}
-    )
+    corrected = with_corrected_biases(twins, known.means)
     after = snr_db(corrected.probe, held_back, known.outputs)
     if after < before + WORTH_DB:
         return Correction(twins.quantized, before, before)
     return Correction(corrected.quantized, before, after)
+
+
+def with_corrected_biases(twins: Twins, means: Means) -> Twins:
+    """The twins where the biases of all layers are corrected at once; ``means`` are those of the float file.
+
+    Every layer is taken to read what it should, because the biases before it are corrected too. With means measured in
+    the file so corrected, another round would take the same shift out twice, in one layer and again behind it.
+    """
+    return twins.changed(
+        {layer.position: Change(bias=corrected_bias(layer, means)) for layer in twins.layers}
+    )
 
 
 def corrected_bias(layer: Layer, means: Means) -> Floats:
