@@ -41,10 +41,14 @@ class Pair:
     def commands(self, effort: str, folder: Path) -> tuple[list[str], list[str]]:
         """Ours and the bare one."""
         suffix = ".onnx" if self.engine == "onnxruntime" else ".tflite"
-        ours = ["edgekit", "quantize", self.model, "-o", folder / f"ours{suffix}", "--overwrite", "-r", "int8"]
-        ours += ["--calibration", self.data, "--calibration-samples", _COUNT, "--engine", self.engine]
-        bare = [sys.executable, _BARE / self.script, self.model, self.data, _COUNT, folder / f"bare{suffix}"]
-        return [str(part) for part in (*ours, "--effort", effort)], [str(part) for part in (*bare, *self.more)]
+        ours, bare = (str(folder / f"{name}{suffix}") for name in ("ours", "bare"))
+        data = ["--calibration", str(self.data), "--calibration-samples", _COUNT]
+        options = ["-r", "int8", "--engine", self.engine, "--effort", effort, "--overwrite"]
+        script = [sys.executable, str(_BARE / self.script)]
+        return (
+            ["edgekit", "quantize", str(self.model), "-o", ours, *data, *options],
+            [*script, str(self.model), str(self.data), _COUNT, bare, *self.more],
+        )
 
 
 def pairs_of(folder: Path) -> list[Pair]:
