@@ -3,9 +3,9 @@
     python benchmarks/quantize_time.py [--pairs 5]
 
 Whole processes, in turn: ``edgekit quantize`` against a script that a user would write with the library alone
-(benchmarks/bare/), both with 256 calibration samples. Wanted: a ratio of at most 1.15 with ``--effort none``, where
-edgekit adds no more than reading its file back and comparing it, and of at most 3 with the default effort, which
-balances channels, chooses ranges and corrects biases.
+(benchmarks/bare/), both with 256 calibration samples or all there are. Wanted: a ratio of at most 1.15, or half a
+second more, with ``--effort none``, where edgekit adds no more than reading its file back and comparing it; and of at
+most 3 with the default effort, which balances channels, chooses ranges and corrects biases.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from _cases import ASSETS, CASES, UNLABELLED
 import edgekit
 from edgekit.passes.add_signature import add_signature
 
-LIMITS = {"none": 1.15, "low": 3.0}
+# A ratio, and so many seconds more that count as nothing.
+LIMITS = {"none": (1.15, 0.5), "low": (3.0, 0.0)}
 _COUNT = "256"
 _IMAGES = "data/cifar10_train20k.npz"
 _BARE = Path(__file__).parent / "bare"
@@ -86,8 +87,8 @@ def main() -> int:
         folder = Path(name)
         for effort, pair in itertools.product(LIMITS, pairs_of(folder)):
             result = _commands.paired(*pair.commands(effort, folder), pairs=pairs)
-            failed |= result.ratio > LIMITS[effort]
-            print(f"{pair.title}, --effort {effort}: {result.sentence(LIMITS[effort])}", flush=True)
+            failed |= not result.is_within(*LIMITS[effort])
+            print(f"{pair.title}, --effort {effort}: {result.sentence(*LIMITS[effort])}", flush=True)
     return int(failed)
 
 

@@ -47,7 +47,7 @@ class Subject:
 
 
 def _ranges_and_biases(subject: Subject, output: Path) -> list[Finding]:
-    """Quantize again with other ranges, and keep the nearest; each is judged with its own corrected biases.
+    """Try other ranges, and keep the nearest file; each is judged with its own corrected biases.
 
     A clipped range shifts means, which biases take out: judged without them, the better of two ranges may look worse.
     """
@@ -76,14 +76,14 @@ def _ranges_and_biases(subject: Subject, output: Path) -> list[Finding]:
 
 def _with_ranges(subject: Subject, chosen: Ranges, output: Path) -> Twins:
     """The file with other ranges."""
-    job = subject.job
-    if chosen.ranges and subject.quantized.format is Format.ONNX:
+    if not chosen.ranges:
+        return subject.twins
+    if subject.quantized.format is Format.ONNX:
         output.write_bytes(set_ranges_onnx(subject.quantized.path.read_bytes(), chosen.ranges))
-    elif chosen.ranges:
-        engine(subject.engine).quantize(replace(job, output=output, ranges=chosen.ranges, calibration={}))
-    if chosen.ranges:
-        subject = replace(subject, quantized=replace(subject.quantized, path=output))
-    return subject.twins
+    else:
+        job = replace(subject.job, output=output, ranges=chosen.ranges, calibration={})
+        engine(subject.engine).quantize(job)
+    return replace(subject, quantized=replace(subject.quantized, path=output)).twins
 
 
 def _correct_bias(subject: Subject, output: Path) -> list[Finding]:
