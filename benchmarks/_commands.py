@@ -24,7 +24,7 @@ class Paired:
         return statistics.median(a / b for a, b in zip(self.ours_s, self.bare_s, strict=True))
 
     def is_within(self, limit: float, free_s: float = 0.0) -> bool:
-        """Whether the ratio is, or we take no more than ``free_s`` longer: small models show how long programs start."""
+        """Whether the ratio is, or we take at most ``free_s`` longer: small models show how programs start."""
         return self.ratio <= limit or statistics.median(np.subtract(self.ours_s, self.bare_s)) <= free_s
 
     def sentence(self, limit: float, free_s: float = 0.0) -> str:
