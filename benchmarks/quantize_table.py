@@ -28,6 +28,7 @@ from edgekit import tensorflow_process
 from edgekit.artifact import Format
 from edgekit.interleaved import BenchmarkOptions
 from edgekit.logits import logits_snr_db
+from edgekit.operators import operators
 from edgekit.passes.add_signature import add_signature
 
 RECIPES = ("int8", "dynamic", "float16", "int16x8")
@@ -85,13 +86,17 @@ def bare(case: Case, folder: Path, samples: int | None) -> Iterator[dict[str, An
                 "error": (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1][:100]
             }
             continue
-        yield row | {
-            **_judged(case, output, test, samples),
-            **_ours_against(output, folder / f"{case.name}-int8{case.suffix}", case, test, samples),
-            "logits_db": _logits_db(case, output, test, folder),
-            "seconds": seconds,
-            "size_bytes": output.stat().st_size,
-        }
+        try:
+            yield row | {
+                **_judged(case, output, test, samples),
+                **_ours_against(output, folder / f"{case.name}-int8{case.suffix}", case, test, samples),
+                "logits_db": _logits_db(case, output, test, folder),
+                "seconds": seconds,
+                "size_bytes": output.stat().st_size,
+                **_float_operators(output),
+            }
+        except edgekit.EdgekitError as error:
+            yield row | {"error": f"{error.code} {error.message[:100]}"}
 
 
 def _bare_ways(case: Case, folder: Path) -> Iterator[tuple[str, str, Path, list[str]]]:
@@ -135,6 +140,12 @@ def _ours_against(bare: Path, ours: Path, case: Case, test: Path, samples: int |
         return {}
     judged = edgekit.before_and_after(bare, ours, _dataset(test, samples), metric=case.metric).describe()
     return {f"ours_{name}": judged[name] for name in ("drop", "drop_ci95")} if judged["before"] else {}
+
+
+def _float_operators(output: Path) -> dict[str, int]:
+    """How many operators kept float weights, and of how many."""
+    found = operators(output, edgekit.open_artifact(output).format)
+    return {"float_ops": sum(one.has_float_weights for one in found), "ops": len(found)}
 
 
 def _dataset(test: Path, samples: int | None) -> edgekit.Dataset:

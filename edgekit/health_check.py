@@ -116,7 +116,7 @@ def trial_of(
     if data is None:
         generator = np.random.default_rng(seed)
         return Trial({spec.name: _random(spec, generator) for spec in artifact.inputs}), ()
-    dataset = open_dataset(data, preprocess=None if preprocess == "none" else preprocess)
+    dataset = open_dataset(data, preprocess=preprocess)
     dataset, findings = under_contract(dataset, artifact, preprocess)
     dataset = dataset.spread(min(_SAMPLES, dataset.count)).bind(artifact.inputs)
     batch = next(iter(dataset.batches(_SAMPLES)))

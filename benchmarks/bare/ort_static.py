@@ -3,6 +3,8 @@
 import sys
 
 import numpy as np
+import onnx
+import onnx.version_converter
 import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quant_pre_process, quantize_static
 
@@ -29,6 +31,10 @@ class Reader(CalibrationDataReader):
 prepared = f"{output}.prepared.onnx"
 quant_pre_process(model, prepared, skip_symbolic_shape=True)
 if granularity:
+    # Scales per channel came with opset 13; with an older one the file that is written does not load.
+    loaded = onnx.load(prepared)
+    if loaded.opset_import[0].version < 13:
+        onnx.save(onnx.version_converter.convert_version(loaded, 13), prepared)
     quantize_static(prepared, output, Reader(), per_channel=True, activation_type=QuantType.QInt8)
 else:
     quantize_static(prepared, output, Reader())

@@ -113,28 +113,30 @@ class Dataset:
         return replace(self, preparation=replace(self.preparation, inputs=inputs))
 
 
-def open_dataset(spec: str | Path, *, preprocess: str | None = None) -> Dataset:
+def open_dataset(spec: str | Path | Dataset, *, preprocess: str | None = None) -> Dataset:
     """Open a data spec: a .npz or .npy file, a folder of images, a TOML spec, or ``FILE.py:function``.
 
     Args:
-        spec: A path, the name of a spec in ``calibration/``, or ``FILE.py:function``.
-        preprocess: A TOML file with a preprocessing contract, or its name in ``calibration/``.
+        spec: A path, the name of a spec in ``calibration/``, or ``FILE.py:function``. A dataset stays as it is.
+        preprocess: A TOML file with a preprocessing contract, or its name in ``calibration/``; ``"none"`` for none.
 
     Raises:
         DataError: There is nothing there, or it cannot be read.
         UsageError: A spec file is wrong, or two contracts are given.
         DependencyError: Images are given and Pillow is not installed.
     """
+    if isinstance(spec, Dataset):
+        return spec
     text = str(spec)
     location, contract = _resolve(text)
-    if preprocess is not None:
+    if preprocess not in {None, "none"}:
         if contract is not None and contract != Preprocessing(contract.name):
             raise UsageError(
                 "EK220",
                 f"{text} has a preprocessing contract of its own, and --preprocess names another.",
                 "Give one of them.",
             )
-        contract = load_preprocessing(preprocess)
+        contract = load_preprocessing(str(preprocess))
     source = _open_source(location, contract.labels if contract else ())
     return Dataset(text, source, Preparation(contract))
 

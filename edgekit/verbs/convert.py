@@ -263,8 +263,7 @@ def _samples(
         hint = "Add --data DATA to compare them on real samples."
         samples = random_samples(source.inputs, seed=seed, count=count)
         return dict(samples.held_back), None, [Finding("EK344", message, hint, Level.NOTE)]
-    opened = data if isinstance(data, Dataset) else open_dataset(data, preprocess=preprocess)
-    dataset, noticed = under_contract(opened, source, preprocess)
+    dataset, noticed = under_contract(open_dataset(data, preprocess=preprocess), source, preprocess)
     findings = list(noticed)
     if dataset.count < count:
         message = f"Outputs were compared on {dataset.count} samples, {count} were asked for."

@@ -184,9 +184,8 @@ def _opener(runtime: str) -> Opener:
 def _dataset(
     data: str | Path | Dataset, subjects: tuple[_Subject, _Subject], *, samples: int, preprocess: str | None
 ) -> tuple[Dataset, tuple[Finding, ...]]:
-    if not isinstance(data, Dataset):
-        data = open_dataset(data, preprocess=None if preprocess == "none" else preprocess)
-    dataset, findings = under_contract(data, subjects[1].artifact, preprocess)
+    opened = open_dataset(data, preprocess=preprocess)
+    dataset, findings = under_contract(opened, subjects[1].artifact, preprocess)
     for subject in subjects:
         dataset.bind(subject.artifact.inputs)
     return dataset.spread(min(samples, dataset.count)), findings

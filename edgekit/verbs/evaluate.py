@@ -221,7 +221,7 @@ def _planned(
 ) -> tuple[Job, Dataset, tuple[Finding, ...]]:
     """All that can be refused without running the model is refused here."""
     artifact = _opened(model)
-    dataset, findings = under_contract(_dataset(data, preprocess), artifact, preprocess)
+    dataset, findings = under_contract(open_dataset(data, preprocess=preprocess), artifact, preprocess)
     dataset = (dataset.spread(samples) if samples else dataset).bind(artifact.inputs)
     other = None if reference is None else _opened(reference)
     name, chosen = choose_metric(metric, artifact, dataset, has_reference=other is not None)
@@ -239,12 +239,6 @@ def _planned(
 
 def _opened(model: str | Path | Artifact) -> Artifact:
     return model if isinstance(model, Artifact) else open_artifact(Path(model))
-
-
-def _dataset(data: str | Path | Dataset, preprocess: str | None) -> Dataset:
-    if isinstance(data, Dataset):
-        return data
-    return open_dataset(data, preprocess=None if preprocess == "none" else preprocess)
 
 
 def _metric(name: str) -> Metric:

@@ -150,6 +150,4 @@ def planned(
 def _open(
     data: str | Path | Dataset, artifact: Artifact, preprocess: str | None
 ) -> tuple[Dataset, tuple[Finding, ...]]:
-    if not isinstance(data, Dataset):
-        data = open_dataset(data, preprocess=None if preprocess == "none" else preprocess)
-    return under_contract(data, artifact, preprocess)
+    return under_contract(open_dataset(data, preprocess=preprocess), artifact, preprocess)

@@ -261,9 +261,7 @@ def _dataset(
                 "Add --calibration DATA (100 to 500 samples), or use -r dynamic, which needs none.",
             )
         return None
-    return (
-        calibration if isinstance(calibration, Dataset) else open_dataset(calibration, preprocess=preprocess)
-    )
+    return open_dataset(calibration, preprocess=preprocess)
 
 
 def _samples(

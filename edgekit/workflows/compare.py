@@ -154,10 +154,7 @@ def _asked(
     artifacts = tuple(open_artifact(Path(model)) for model in models)
     for artifact in artifacts[1:]:
         _check_outputs(artifacts[0], artifact)
-    dataset = (
-        data if isinstance(data, Dataset)
-        else open_dataset(data, preprocess=None if preprocess == "none" else preprocess)
-    )  # fmt: skip
+    dataset = open_dataset(data, preprocess=preprocess)
     findings: tuple[Finding, ...] = ()
     needs = None if metric is None else _metric(metric).NEEDS
     if reference is None and (needs == "reference" or (needs != "labels" and not dataset.has_labels)):

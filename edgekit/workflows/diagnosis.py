@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import Artifact
-from edgekit.data import Dataset
+from edgekit.data import Dataset, open_dataset
 from edgekit.errors import EdgekitError, UsageError
 from edgekit.findings import Finding
 from edgekit.formats import open_artifact
@@ -29,7 +29,7 @@ from edgekit.tensor import difference
 from edgekit.verbs.debug import debug
 from edgekit.verbs.evaluate import Evaluation, evaluate, paired
 from edgekit.verbs.quantize import quantize
-from edgekit.workflows.remedies import Remedy, opened, remedies_for
+from edgekit.workflows.remedies import Remedy, remedies_for
 from edgekit.workflows.sensitivity import sensitivity
 
 Progress = Callable[[int, int], None]
@@ -165,7 +165,7 @@ def diagnose(
     """
     given = {"recipe": "int8", **(options or {}), "calibration": calibration}
     preprocess = given.get("preprocess")
-    samples = opened(data, preprocess)
+    samples = open_dataset(data, preprocess=preprocess)
     before, after = (
         one if isinstance(one, Artifact) else open_artifact(Path(one)) for one in (source, quantized)
     )

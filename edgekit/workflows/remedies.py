@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -58,11 +57,6 @@ class Remedy:
         }
 
 
-def opened(data: str | Path | Dataset, preprocess: str | None) -> Dataset:
-    """A dataset by its data spec, or as it is."""
-    return data if isinstance(data, Dataset) else open_dataset(data, preprocess=preprocess)
-
-
 def remedies_for(
     found: Sensitivity,
     reasons: Sequence[Cause],
@@ -112,7 +106,7 @@ def remedies_for(
 
 def _without_outliers(given: Mapping[str, Any], data: Dataset, source: Artifact) -> Iterator[Remedy]:
     """Calibration without the samples that go far beyond what the data hold."""
-    calibration = opened(given["calibration"], given.get("preprocess"))
+    calibration = open_dataset(given["calibration"], preprocess=given.get("preprocess"))
     some = data.spread(min(_SAMPLES, data.count))
     limit = _OUTLIER * float(np.max(_largest(some, source)))
     outliers = [int(index) for index in np.flatnonzero(_largest(calibration, source) > limit)]

@@ -89,10 +89,13 @@ def sensitivity(
     if (spare_precision, reach_db, spare_layers) != (None, None, None):
         instead = _spared_as(chosen, spare_precision or "float32", wanted)
     drawn, findings = draw(
-        _opened(calibration, preprocess), source.inputs, count=calibration_samples, seed=seed
+        open_dataset(calibration, preprocess=preprocess), source.inputs, count=calibration_samples, seed=seed
     )
     held_back = _measuring(
-        source, drawn, None if noise_data is None else _opened(noise_data, preprocess), samples
+        source,
+        drawn,
+        None if noise_data is None else open_dataset(noise_data, preprocess=preprocess),
+        samples,
     )
     with tempfile.TemporaryDirectory(prefix="edgekit-") as temporary:
         folder = Path(temporary)
@@ -108,10 +111,10 @@ def sensitivity(
         subject, whole = settled(subject, outputs)
         layers = measure(subject, outputs, folder, progress)
         if data is not None:
-            before = evaluate(subject.original, _opened(data, preprocess), metric=metric)
+            before = evaluate(subject.original, open_dataset(data, preprocess=preprocess), metric=metric)
             first = layers[:top]
             measured = list[LayerSensitivity]()
-            for layer in _drops(subject, first, _opened(data, preprocess), before, folder):
+            for layer in _drops(subject, first, open_dataset(data, preprocess=preprocess), before, folder):
                 measured.append(layer)
                 if progress:
                     progress(len(measured), len(first))
@@ -158,10 +161,6 @@ def plan_sensitivity(
         _spared_as(chosen, spare_precision, wanted)
     candidate = planned(source.format, wanted, chosen)
     return {"model": str(model), "recipe": chosen.name, "format": wanted.value, "engine": candidate.engine}
-
-
-def _opened(data: str | Path | Dataset, preprocess: str | None) -> Dataset:
-    return data if isinstance(data, Dataset) else open_dataset(data, preprocess=preprocess)
 
 
 def _format(source: Artifact, name: str | None) -> Format:

@@ -92,17 +92,14 @@ def opened(
         EdgekitError: One of them cannot be read.
     """
     source = open_artifact(Path(model))
-    if calibration is None or isinstance(calibration, Dataset):
-        return source, calibration
-    return source, open_dataset(calibration, preprocess=preprocess)
+    return source, None if calibration is None else open_dataset(calibration, preprocess=preprocess)
 
 
 def data_of(
     data: str | Path | Dataset, preprocess: str | None, source: Artifact
 ) -> tuple[Dataset, list[Finding]]:
     """Labelled samples, under the contract of the model's lineage where they have none of their own."""
-    dataset = data if isinstance(data, Dataset) else open_dataset(data, preprocess=preprocess)
-    ready, findings = under_contract(dataset, source, preprocess)
+    ready, findings = under_contract(open_dataset(data, preprocess=preprocess), source, preprocess)
     return ready, list(findings)
 
 
