@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _photographs import crops
 
 ASSETS = Path(os.environ.get("EDGEKIT_ASSETS", Path(__file__).parents[2] / "shared" / "assets")).resolve()
 CALIBRATION_COUNT = 320
@@ -82,6 +83,20 @@ def _person(_model: Path) -> tuple[Arrays, Arrays]:
 def _person_channels_first(model: Path) -> tuple[Arrays, Arrays]:
     parts = _person(model)
     return tuple({"x": part["x"].transpose(0, 3, 1, 2), "y": part["y"]} for part in parts)  # type: ignore[return-value]
+
+
+def _person_crops(*, is_channels_first: bool) -> Callable[[Path], tuple[Arrays, Arrays]]:
+    """The crops of every fourth photograph calibrate, those of the others test: no photograph is in both."""
+
+    def prepare(_model: Path) -> tuple[Arrays, Arrays]:
+        found = crops(96)
+        calibrates = found.pop("photograph") % 4 == 0
+        if is_channels_first:
+            found["x"] = np.ascontiguousarray(found["x"].transpose(0, 3, 1, 2))
+        calibration = {key: values[calibrates] for key, values in found.items()}
+        return _some(calibration), {key: values[~calibrates] for key, values in found.items()}
+
+    return prepare
 
 
 def _heartbeats(_model: Path) -> tuple[Arrays, Arrays]:
@@ -182,6 +197,8 @@ CASES = (
     Case("kws", "mlperf-tiny-kws/kws_ref_model", _speech),
     Case("vww", "mlperf-tiny-vww/vww_96.h5", _person),
     Case("vww-onnx", "mlperf-tiny-vww-onnx/vww_96_float.onnx", _person_channels_first),
+    Case("vww-crops", "mlperf-tiny-vww/vww_96.h5", _person_crops(is_channels_first=False)),
+    Case("vww-onnx-crops", "mlperf-tiny-vww-onnx/vww_96_float.onnx", _person_crops(is_channels_first=True)),
     Case("ecg", "mltk-autoencoder-ecg/autoencoder_example.h5", _heartbeats, "auc"),
     Case("lenet", "mnist-models/mobile-lenet-5.keras", _digits((28, 28, 1), 1 / 255)),
     Case("conv-fc", "mnist-models/conv_fc_mnist.tflite", _digits((28, 28, 1), 1 / 255)),
