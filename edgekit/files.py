@@ -5,6 +5,7 @@ import fcntl
 import gzip
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -77,15 +78,15 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[Path]:
         OutputError: The disk is full or read-only, or the folder is gone.
     """
     target = path.resolve()
+    # Named before it is there, so that whatever interrupts the next line, the last one removes it.
+    part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.part")
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".part")
-    except OSError as error:
-        raise output_error(path, error) from error
-    os.close(handle)
-    part = Path(name)
-    try:
+        try:
+            part.touch(mode=0o600, exist_ok=False)
+        except OSError as error:
+            raise output_error(path, error) from error
         yield part
-        # mkstemp makes private files; an output gets the permissions that any new file would get.
+        # While it was written it was private; an output gets the permissions that any new file would get.
         if not private:
             part.chmod(0o666 & ~_umask())
         with part.open("rb+") as stream:
@@ -94,7 +95,7 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[Path]:
         _sync_folder(target.parent)
     except OSError as error:
         # The caller's block reads files too: those that it may not read are not the output's fault.
-        if error.errno in _OUTPUT_ERRNOS and error.filename in {None, name}:
+        if error.errno in _OUTPUT_ERRNOS and error.filename in {None, str(part)}:
             raise output_error(path, error) from error
         raise
     finally:

@@ -28,6 +28,7 @@ def cases(assets):
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEKIT_ASSETS", str(assets))
+        patch.syspath_prepend(_CASES.parent)
         # Dataclasses look their module up by name.
         patch.setitem(sys.modules, "cases", module)
         spec.loader.exec_module(module)

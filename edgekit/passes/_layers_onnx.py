@@ -101,7 +101,7 @@ class OnnxProbe(Probe):
 
         self._content = content
         self._places = places
-        self._sessions: dict[frozenset[str], Any] = {}
+        self._sessions: dict[tuple[frozenset[str], int], Any] = {}
         graph = onnx.load_from_string(content).graph
         stored = {tensor.name for tensor in graph.initializer}
         inputs = [value for value in graph.input if value.name not in stored]
@@ -129,8 +129,9 @@ class OnnxProbe(Probe):
         values = {name: name if name in self._dtypes else after.get(name, name) for name in names}
         inputs = {layer.position: self._places[layer.position] for layer in layers}
         wanted = sorted({*values.values(), *inputs.values()} - set(self._dtypes))
-        # Of all layers, so that those who ask for one after the other get the same session.
-        session = self._giving([*self._places.values(), *wanted])
+        # Of all layers, so that those who ask for one after the other get the same session. In one thread, because
+        # whoever asks works on what came before while this runs.
+        session = self._giving([*self._places.values(), *wanted], threads=1)
         for feed in self._feeds(samples):
             seen = feed | dict(zip(wanted, _run(session, wanted, feed), strict=True))
             yield Call(
@@ -146,15 +147,15 @@ class OnnxProbe(Probe):
         for batch in in_batches(samples, self._batch):
             yield {name: values.astype(self._dtypes[name], copy=False) for name, values in batch.items()}
 
-    def _giving(self, names: Iterable[str]) -> Any:
-        """A session with these tensors among its outputs."""
-        wanted = frozenset(names) - set(self._dtypes)
-        if wanted not in self._sessions:
-            self._sessions[wanted] = _exposing(self._content, wanted)
-        return self._sessions[wanted]
+    def _giving(self, names: Iterable[str], *, threads: int = 0) -> Any:
+        """A session with these tensors among its outputs; 0 threads are as many as there are cores."""
+        key = frozenset(names) - set(self._dtypes), threads
+        if key not in self._sessions:
+            self._sessions[key] = _exposing(self._content, *key)
+        return self._sessions[key]
 
 
-def _exposing(content: bytes, names: Iterable[str]) -> Any:
+def _exposing(content: bytes, names: Iterable[str], threads: int) -> Any:
     """The file, loaded, with more tensors among its outputs."""
     import onnx
 
@@ -162,7 +163,7 @@ def _exposing(content: bytes, names: Iterable[str]) -> Any:
     known = {value.name for value in model.graph.output}
     for name in sorted(set(names) - known):
         model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    return _load(model.SerializeToString())
+    return _load(model.SerializeToString(), threads)
 
 
 def _before_squashing(graph: "GraphProto", output: str) -> str:
@@ -176,12 +177,12 @@ def _before_squashing(graph: "GraphProto", output: str) -> str:
     return str(makers[found].input[0])
 
 
-def _load(content: bytes) -> Any:
+def _load(content: bytes, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions too
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
