@@ -130,6 +130,19 @@ def test_ranges_set_in_a_file_are_those_that_the_quantizer_writes(job):
     onnxruntime.InferenceSession(job.output)
 
 
+def test_a_layer_that_reads_a_constant_keeps_its_bias(job):
+    names = activations(job)
+    model = onnx.load(job.output)
+    layer = next(node for node in model.graph.node if node.op_type == "Conv")
+    before = next(node for node in model.graph.node if node.output[0] == layer.input[0])
+    kind = np.int16 if "16" in job.recipe.name else np.int8
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 1, 28, 28), kind), "constant"))
+    before.input[0] = "constant"
+    changed = onnx.load_from_string(set_ranges_onnx(model.SerializeToString(), {names[-1]: (-9.0, 9.0)}))
+    after = next(node for node in changed.graph.node if node.name == layer.name)
+    assert list(after.input) == list(layer.input)
+
+
 def test_tensors_without_a_range_keep_their_extremes(job):
     quantize(job)
     before = grids(job.output)

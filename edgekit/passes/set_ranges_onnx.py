@@ -56,6 +56,9 @@ def _biases(graph: "GraphProto") -> "Iterator[tuple[NodeProto, Array, Array]]":
         if node.op_type == "DequantizeLinear":  # its zero point is no bias
             continue
         found = [constants.read(name) for name in node.input[1 : _BIAS + 1]]
+        # A constant input keeps its scale, whatever the ranges of activations are.
+        if len(found) == _BIAS and constants.step_behind(node.input[0]) is None:
+            continue
         if len(found) == _BIAS and found[0] and found[1] and found[1].dtype == "int32":
             yield node, found[1].values, found[0].steps
 
